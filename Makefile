@@ -18,11 +18,17 @@ CAPACITY_ARGS ?=
 LOAD := .tools/load
 CLIENTS := .tools/clients
 FLOORS := .tools/floors
+AUDIT := .tools/audit
+AUDIT_ARGS ?=
+SBOM := deploy/docker/sbom.cdx.json
 LOAD_URL ?= http://127.0.0.1:8123
 IMAGE_BASE := .tools/python-stand-in.tar
 
+# Where it is set, each process that a test starts compiles all of headrace anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help run check lint types imports dead-code test test-together test-paired test-alone test-deploy test-images test-cold test-load chaos chaos-short rolling alerts ledger attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload growth capacity
+.PHONY: help run check lint types imports dead-code test test-together test-paired test-alone test-deploy test-images test-cold test-load chaos chaos-short rolling alerts ledger attack fuzz load bench compare compare-peers format lock docs manifests ci-tools clean python test-floors test-floors-short agents sizing soak overload growth capacity semantic audit sbom
 
 ##@ Use
 
@@ -112,7 +118,8 @@ OLD_NAMES = -W "ignore:The anyio.abc.BlockingPortal alias is deprecated:Deprecat
 
 FLOOR_TESTS = $(addprefix tests/,assistants auth checkpoints db edge events graphs health idempotency \
 	following migrations notices queue runs server states store_items threads worker)
-FEW_FLOOR_TESTS = tests/assistants/test_repository.py tests/server/test_custom_app.py tests/threads/test_updates.py \
+FEW_FLOOR_TESTS = tests/assistants/test_repository.py tests/server/test_custom_app.py tests/server/test_hooks.py \
+	tests/threads/test_updates.py \
 	tests/queue/test_queue.py tests/worker/test_worker.py tests/checkpoints/test_moving.py \
 	tests/db/test_engine.py tests/db/test_own_schema.py
 
@@ -149,6 +156,9 @@ growth: $(VENV)/dev.stamp  ## What grows with conversations, rows and streams; G
 capacity: $(VENV)/dev.stamp  ## What a number of runs needs; CAPACITY_ARGS="--measure" (docs/capacity.md)
 	@$(BIN)/python -m loadtests.capacity $(CAPACITY_ARGS)
 
+semantic: $(VENV)/dev.stamp  ## Searches by meaning: recall and latency at 100,000 items; SEMANTIC_ARGS="--items 10000"
+	@$(BIN)/python -m loadtests.semantic $(SEMANTIC_ARGS)
+
 ##@ Work
 
 format: $(VENV)/dev.stamp  ## Format and mend what ruff can
@@ -168,6 +178,7 @@ lock: $(VENV)/dev.stamp  ## Renew the lock files: hashes, every platform, no ind
 	$(LOCK) pyproject.toml --extra embedded --extra models -o requirements-run.lock
 	$(LOCK) pyproject.toml --extra dev -o requirements-dev.lock
 	$(LOCK) --group load -o requirements-load.lock
+	$(LOCK) --group audit -o requirements-audit.lock
 	$(LOCK) pyproject.toml --extra embedded --group floors --resolution lowest-direct \
 		-o requirements-floors.lock
 	$(LOCK) tests/deploy/requirements.in -o tests/deploy/requirements.lock
@@ -177,14 +188,22 @@ lock: $(VENV)/dev.stamp  ## Renew the lock files: hashes, every platform, no ind
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--no-header --python-version 3.11
 
+audit: $(VENV)/run.stamp $(AUDIT)/audit.stamp  ## Ask for advisories about every locked package; needs the internet (SECURITY.md)
+	@$(BIN)/python -m deploy.supply_chain.audit $(AUDIT)/bin/pip-audit $(AUDIT_ARGS)
+
+sbom: $(VENV)/run.stamp $(AUDIT)/audit.stamp  ## Write the image's list of components anew (CycloneDX)
+	@$(AUDIT)/bin/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml \
+		--output-reproducible --output-format JSON requirements.lock \
+		| $(BIN)/python -m deploy.supply_chain.sbom $(SBOM)
+
 ci-tools:  ## System packages that some tests use (Debian); then HEADRACE_REQUIRE_TOOLS=1 makes them a must
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-		pgbouncer nginx-light buildah podman runc mmdebstrap prometheus chromium-headless-shell \
+		pgbouncer nginx-light buildah podman runc mmdebstrap prometheus postgresql chromium-headless-shell \
 		$$(command -v npm > /dev/null || echo nodejs npm) > /dev/null
 
 clean:  ## Forget the virtual environment and all caches; .headrace, your data, stays
-	rm -rf $(VENV) $(LOAD) $(CLIENTS) $(FLOORS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOAD) $(CLIENTS) $(FLOORS) $(AUDIT) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -218,6 +237,14 @@ $(LOAD)/load.stamp: requirements-load.lock | python
 	@$(PYTHON) -m venv $(LOAD)
 	@$(LOAD)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps --require-hashes -r requirements-load.lock
+	@touch $@
+
+# The tools that look at the locks, in an environment of their own.
+$(AUDIT)/audit.stamp: requirements-audit.lock | python
+	@echo "installing what audits need (once; half a minute)"
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --require-hashes -r requirements-audit.lock
 	@touch $@
 
 $(FLOORS)/floors.stamp: requirements-floors.lock | python

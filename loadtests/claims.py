@@ -155,12 +155,12 @@ def report(seconds: Seconds) -> Report:
     }
 
 
-def under_an_old_snapshot(url: str, *, pending: int, claims: int, turns: int) -> Report:
+def under_an_old_snapshot(url: str, *, pending: int, claims: int, turns: int) -> Seconds:
+    """As :func:`measure`, beside the old transaction."""
     with psycopg.connect(url) as old:
         old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         old.execute("SELECT count(*) FROM runs")
-        found = asyncio.run(measure(url, pending=pending, claims=claims, turns=turns))
-        return report(found)
+        return asyncio.run(measure(url, pending=pending, claims=claims, turns=turns))
 
 
 def _server_in(folder: Path) -> EmbeddedPostgres:
@@ -179,7 +179,7 @@ def main() -> None:
     sizes = {"pending": options.pending, "claims": options.claims, "turns": options.turns}
     if options.url:
         upgrade(DatabaseSettings.model_validate({"url": options.url}))
-        found = under_an_old_snapshot(options.url, **sizes)
+        found = report(under_an_old_snapshot(options.url, **sizes))
     else:
         with (
             # Where a server that gives up root can still read it.
@@ -188,7 +188,7 @@ def main() -> None:
         ):
             url = server.dsn()
             upgrade(DatabaseSettings.model_validate({"url": url}))
-            found = under_an_old_snapshot(url, **sizes)
+            found = report(under_an_old_snapshot(url, **sizes))
     told = {"machine": facts, **sizes, "floor_p99_ms": FLOOR_MILLISECONDS, **found}
     sys.stdout.write(f"{json.dumps(told, indent=2)}\n")
     if any(one["p99_ms"] > FLOOR_MILLISECONDS for one in found.values()):

@@ -4,15 +4,27 @@ from typing import Any
 
 from alembic import context
 
-from headrace.db.tables import Base
+from headrace.db.cron_tables import CronRow
+from headrace.db.key_tables import ApiKeyRow
+from headrace.db.server_tables import ProcessRow
+from headrace.db.tables import RunRow
 
 #: Not ``alembic_version``: a user's own Alembic has that table in a shared database.
 VERSION_TABLE = "headrace_alembic_version"
 
 
+#: The tables of all models: each module of models adds its own.
+(_TABLES,) = {model.metadata for model in (RunRow, CronRow, ApiKeyRow, ProcessRow)}
+
+#: Foreign keys to tables of LangGraph, which have no models.
+_TO_LANGGRAPH = ("store_index_paths_item_fkey",)
+
+
 def _ours(name: str | None, type_: str, _parents: Any) -> bool:
-    """False for tables of LangGraph and of other applications: Alembic does not compare them."""
-    return type_ != "table" or name in Base.metadata.tables
+    """False for tables of LangGraph and of other applications, and what refers to them."""
+    if type_ == "foreign_key_constraint":
+        return name not in _TO_LANGGRAPH
+    return type_ != "table" or name in _TABLES.tables
 
 
 def run() -> None:
@@ -23,7 +35,7 @@ def run() -> None:
         )
     context.configure(
         connection=connection,
-        target_metadata=Base.metadata,
+        target_metadata=_TABLES,
         version_table=VERSION_TABLE,
         transaction_per_migration=True,
         include_name=_ours,

@@ -8,8 +8,8 @@ from weakref import ReferenceType, ref
 import pytest
 import structlog
 
-from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Restarts, Signal, Supervision, Tasks
+from headrace.unavailable_errors import DatabaseUnavailable
 from tests.support.waiting import eventually
 
 

@@ -131,3 +131,17 @@ async def test_no_place_is_lost_whoever_gives_up_when():
     assert gate.places.taken == 0
     assert gate.places.callers() == {}
     assert gate.waiting == 0
+
+
+@pytest.mark.parametrize("share", [0.75, 1.0])
+def test_nobody_holds_more_than_the_most(share):
+    places = Places(100, share, most=3)
+    assert places.shared
+    assert taken_by(places, "a") == taken_by(places.copy(), "b") == 3
+    places.release("a")
+    assert places.take("a")
+    # Running work is counted, not refused.
+    places.hold("a")
+    assert places.allowance("a") == 0
+    places.release("a")
+    assert not places.take("a")

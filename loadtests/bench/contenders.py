@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 
+from headrace.checkpoints.channel_memory import ChannelMemory
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.serializer import build_serializer
 from headrace.checkpoints.writer import Writer
@@ -78,8 +79,16 @@ def headrace(**settings: Any) -> Entrant:
         facts = await probe(login_of(database))
         pool = build_pool(database, behind_pooler=facts.behind_pooler)
         await pool.open(wait=True)
-        writer = Writer(pool, CheckpointerSettings(**settings))
-        saver = GroupCommitSaver(pool, writer, observe=lambda operation, seconds: None)
+        checkpointer = CheckpointerSettings(**settings)
+        writer = Writer(pool, checkpointer)
+        saver = GroupCommitSaver(
+            pool,
+            writer,
+            observe=lambda operation, seconds: None,
+            channel_memory=ChannelMemory(
+                checkpointer.channel_memory_bytes, checkpointer.channel_memory_seconds
+            ),
+        )
         saver.serde = build_serializer()
 
         @asynccontextmanager

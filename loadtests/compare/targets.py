@@ -35,6 +35,8 @@ _DEV = {"wait": Target(5, 8)}
 _THREADS_OF_BOUND = Target(0.7, 0.85)
 _LONE = Target(1.2, 1.0, lower_is_better=True)
 _POSTGRES_MS = Target(0.4, 0.25, lower_is_better=True)
+#: In its place where any machine must pass: what the tutorial's server takes of Postgres to ours.
+_POSTGRES_TO_TUTORIAL = Target(2.2, 2.64)
 _STATEMENTS = Target(2.0, lower_is_better=True)
 #: The client shares the machine with the servers: a costly one would make them all alike. Each
 #: piece of an answer wakes it up, so it takes more beside a server that answers more in a second.
@@ -63,14 +65,15 @@ def judged(
 
     :param share: of a floor that is enough.
     :param rate_share: of a floor of requests per second beside the servers of this repository; if
-        set, their processor time is judged too.
+        set, their processor time is judged too, and Postgres's beside theirs, not in milliseconds.
     """
+    anywhere = rate_share is not None
     rows = [
-        *_processor_time(found, targets={} if rate_share is None else _PROCESSOR_TIME),
+        *_processor_time(found, targets=_PROCESSOR_TIME if anywhere else {}),
         *_of_bound(found, bound),
         *_beside_peers(found),
         *_lone(found),
-        *_costs(found),
+        *_costs(found, anywhere=anywhere),
         *_client(found),
     ]
     rates = _beside_own(found)
@@ -150,15 +153,22 @@ def _lone(found: Compared) -> Iterator[_Row]:
         yield f"lone wait p50: to {TUTORIAL}", values, _LONE
 
 
-def _costs(found: Compared) -> Iterator[_Row]:
-    ours = found.own.get("wait", {}).get(HEADRACE, ())
-    known = [one.postgres_cpu_ms for one in ours if one.postgres_cpu_ms is not None]
+def _costs(found: Compared, *, anywhere: bool) -> Iterator[_Row]:
+    known, theirs = _postgres_ms(found, HEADRACE), _postgres_ms(found, TUTORIAL)
     if known:
-        yield "wait: Postgres CPU of a run, ms", known, _POSTGRES_MS
+        yield "wait: Postgres CPU of a run, ms", known, None if anywhere else _POSTGRES_MS
+    if known and len(known) == len(theirs):
+        target = _POSTGRES_TO_TUTORIAL if anywhere else None
+        yield "wait: Postgres CPU of tutorial to ours", ratios(theirs, known), target
     for workload, (statements, transactions) in found.statements.items():
         target = _STATEMENTS if workload == "wait" else None
         yield f"{workload}: statements of a run", [statements], target
         yield f"{workload}: transactions of a run", [transactions], None
+
+
+def _postgres_ms(found: Compared, name: str) -> list[float]:
+    samples = found.own.get("wait", {}).get(name, ())
+    return [one.postgres_cpu_ms for one in samples if one.postgres_cpu_ms is not None]
 
 
 def _client(found: Compared) -> Iterator[_Row]:

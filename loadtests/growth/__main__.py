@@ -77,7 +77,14 @@ def beside(
 ) -> dict[str, Any]:
     """A run beside what is stored, waits or is open."""
     counts = options.lengths or _COUNTS[part][1 if options.short else 0]
-    with headrace_server(database.url, manifest=_manifest(folder), folder=folder) as server:
+    # Each open stream has a run that waits: all of them need a place, and the measured runs too.
+    places = {"HEADRACE_WORKER__MAX_CONCURRENT_RUNS": str(max(counts) + 10)}
+    with headrace_server(
+        database.url,
+        manifest=_manifest(folder),
+        folder=folder,
+        settings=places if part == "open_streams" else None,
+    ) as server:
         given = {"operations": options.turns, "say": say}
         if part == "queue_length":
             return queue_length(server, database, counts, **given)

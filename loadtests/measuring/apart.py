@@ -5,6 +5,7 @@ another when it is over, and the pickled outcome. It imports the modules of scri
 light.
 """
 
+import os
 import pickle
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from loadtests.measuring.client import Course, Load, Outcome
 
 _ROOT = Path(__file__).parents[2]
 _BEGUN, _ENDED = b"(", b")"
+_IDLE = "idle"
 
 
 class LoadFailed(Exception):
@@ -57,10 +59,15 @@ class LoadProcess:
 
 
 @contextmanager
-def load_process(load: Load) -> Iterator[LoadProcess]:
-    """Start it; nothing is counted before ``wait_begun`` returns."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loadtests.measuring.apart"],
+def load_process(load: Load, *, idle: bool = False) -> Iterator[LoadProcess]:
+    """Start it; nothing is counted before ``wait_begun`` returns.
+
+    :param idle: the process has the processor only while nobody else wants it (``SCHED_IDLE``), as
+        if it had a machine of its own. On a machine without idle time it asks for less than it is
+        told.
+    """
+    process = subprocess.Popen(  # noqa: S603 - our own module
+        [sys.executable, "-m", "loadtests.measuring.apart", *([_IDLE] if idle else [])],
         cwd=_ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -83,6 +90,8 @@ def drive(load: Load) -> Outcome:
 
 
 def _serve() -> None:
+    if sys.argv[1:] == [_IDLE]:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     load: Load = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - our own parent wrote it
 
     outcome = uvloop.run(Course(load).run(lambda: _tell(_BEGUN), lambda: _tell(_ENDED)))

@@ -47,6 +47,12 @@ class DatabaseSettings(Group):
         description="How long a password that `password_command` has printed is used for new"
         " connections. When it is refused, the command is executed again.",
     )
+    login: Literal["password", "rds", "cloud_sql", "entra"] = Field(
+        "password",
+        description="How the roles log in: `password`, or by a short-lived token of a cloud's IAM,"
+        " made for new connections: `rds` (Amazon RDS and Aurora), `cloud_sql` (Google), `entra`"
+        " (Azure). It needs the extra of that name: `pip install 'headrace[rds]'`.",
+    )
     pool_min: int = Field(2, ge=1, description="Connections each process keeps open.")
     pool_max: int = Field(10, ge=1, description="Connections each process may open.")
     run_acquire_timeout_seconds: float = Field(
@@ -101,6 +107,13 @@ class DatabaseSettings(Group):
     transaction_timeout_seconds: float = Field(
         30.0, ge=0, description="Bound on each of headrace's own transactions; 0 means none."
     )
+    silent_seconds: float = Field(
+        10.0,
+        ge=1,
+        description="After this time without an answer, Postgres is asked over a new connection"
+        " whether it works on the statement. If it does not, the connection is ended. Not behind a"
+        " pooler.",
+    )
     prepared_statements: Literal["auto", "on", "off"] = Field(
         "auto", description="`auto`: on when the connection is direct, off behind a pooler."
     )
@@ -135,6 +148,11 @@ class DatabaseSettings(Group):
         if self.password_file is not None and self.password_command:
             raise ValueError(
                 "database.password_file and database.password_command are both set; unset one"
+            )
+        if self.login != "password" and (self.password_file or self.password_command):
+            raise ValueError(
+                f"database.login is {self.login}, whose tokens are the passwords; unset"
+                " database.password_file and database.password_command"
             )
         return self
 

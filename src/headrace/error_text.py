@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 
+from headrace.json_text import UNSTORABLE
 from headrace.user_exit import UserExit
 
 #: The default limit of a text in bytes of UTF-8.
@@ -19,8 +20,9 @@ _MAX_NAME_BYTES = 200
 _MAX_LEAVES = 20
 #: Messages of asyncio and anyio without information.
 _STOCK = ("unhandled errors in a TaskGroup", "unhandled errors in a nursery")
-#: Characters that UTF-8 or Postgres cannot store.
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+#: What a text has in place of its middle.
+_CUT = " [... cut from {} characters ...] "
+_WAS_CUT = re.compile(re.escape(_CUT).replace(re.escape("{}"), r"(\d{1,20})"))
 
 
 def error_name(error: BaseException) -> str:
@@ -72,19 +74,28 @@ def value_text(value: object, *, max_bytes: int = MAX_BYTES) -> str:
     return _name_alone(value) if said is None else clipped(said, max_bytes)
 
 
-def clipped(text: str, max_bytes: int) -> str:
-    """The text without characters that cannot be stored. A long text loses its middle."""
+def clipped(text: str, max_bytes: int, *, whole: int | None = None) -> str:
+    """The text without characters that cannot be stored. A long text loses its middle.
+
+    :param whole: its characters, if it was cut before.
+    """
     length = len(text)
     kept = text if length <= max_bytes else text[:max_bytes]
-    kept = _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", kept)
+    kept = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", kept)
     encoded = kept.encode()
     if length <= max_bytes and len(encoded) <= max_bytes:
         return kept
-    end = _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text[-max_bytes:]).encode()
-    note = f" [... cut from {length} characters ...] "
+    end = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text[-max_bytes:]).encode()
+    note = _CUT.format(whole or length)
     half = max(0, max_bytes - len(note)) // 2
     tail = end[len(end) - half :].decode(errors="ignore") if half else ""
     return (encoded[:half].decode(errors="ignore") + note + tail)[:max_bytes]
+
+
+def clipped_again(text: str, max_bytes: int) -> str:
+    """As :func:`clipped`, for a text that may have been cut before: it tells its first length."""
+    before = _WAS_CUT.search(text)
+    return clipped(text, max_bytes, whole=None if before is None else int(before[1]))
 
 
 def _original(error: BaseException) -> BaseException:

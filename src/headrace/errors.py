@@ -8,34 +8,48 @@ A few rooms add subclasses of their own. ::
     ├── RequestError                   500  the answer to one request
     │   ├── BadRequest                 400
     │   ├── Forbidden                  403
+    │   │   ├── CronOfAnother          403
+    │   │   ├── HostRefused            403
+    │   │   ├── PageRefused            403
+    │   │   ├── ReadOnly               403
     │   │   ├── StrangerRefused        403
-    │   │   └── SystemAssistant        403
+    │   │   ├── SystemAssistant        403
+    │   │   └── WebSocketsOff          403
     │   ├── InvalidRequest             422
     │   │   ├── MalformedJSON          422
-    │   │   └── IdempotencyKeyReused   422
+    │   │   ├── IdempotencyKeyReused   422
+    │   │   └── EmbeddingRefused       422
     │   ├── Unauthenticated            401
     │   ├── NotFound                   404
     │   │   ├── ThreadNotFound         404
     │   │   ├── RunNotFound            404
     │   │   ├── AssistantNotFound      404
+    │   │   ├── CronNotFound           404
     │   │   ├── GraphNotFound          404
     │   │   └── CheckpointNotFound     404
     │   ├── Conflict                   409
     │   │   ├── ThreadExists           409
+    │   │   ├── StrayCheckpoints       409
     │   │   ├── ThreadBusy             409
     │   │   ├── AssistantExists        409
     │   │   ├── AssistantChanged       409
+    │   │   ├── TooManyCrons           409
+    │   │   ├── CronChanged            409
     │   │   ├── RunForgotten           409
-    │   │   └── ResumeRefused          409
+    │   │   ├── ResumeRefused          409
+    │   │   └── TypeNotAllowed         409
     │   ├── PayloadTooLarge            413
     │   │   ├── AnswerTooLarge         413
     │   │   └── CheckpointTooLarge     413
+    │   ├── JSONRequired               415
     │   ├── TooManyRequests            429  this caller has too much in progress
     │   │   ├── CallerShareUsed        429
+    │   │   ├── RateLimited            429
     │   │   └── TooManyQueuedRuns      429
     │   └── Unavailable                503  try again later, or on another process
     │       ├── DatabaseUnavailable    503
-    │       │   └── StatementTooSlow   503
+    │       │   ├── StatementTooSlow   503
+    │       │   └── OutcomeUnknown     503
     │       ├── Overloaded             503
     │       ├── PoolExhausted          503
     │       ├── PoolShareFull          503
@@ -43,29 +57,41 @@ A few rooms add subclasses of their own. ::
     │       ├── UpdateTooSlow          503
     │       ├── TooManyStreams         503
     │       ├── TooManyAnswers         503
+    │       ├── TooManyAppRequests     503
+    │       ├── TooManySockets         503
     │       ├── AnswersFull            503
     │       ├── BodiesFull             503
+    │       ├── IssuerUnavailable      503
     │       ├── TooManyPublicRequests  503
     │       ├── GraphNotMade           503
+    │       ├── EmbeddingFailed        503
+    │       │   └── EmbeddingsFull     503
+    │       ├── IndexChanged           503
     │       └── Draining               503
     ├── StartupRefusal                      the process does not start: code, what, where, remedy
+    ├── SlotTaken                           the slot of a cron has its run already
     ├── LeaseLost                           this process no longer owns the run
+    ├── RunEventsExceeded                   the run ends as error: it has sent too many events
     └── TokenBudgetExceeded                 the run ends as error: its models may use no more tokens
 """
 
 import inspect
-import random
-from typing import ClassVar
 
 #: The address of the documentation. An installed headrace contains only ``docs/errors.md``.
 DOCUMENTATION = "https://github.com/headrace/headrace/blob/main/docs"
+
+
+def _sentence(kind: type) -> str:
+    """The docstring of a class; the lines of a paragraph are joined."""
+    text = inspect.cleandoc(kind.__doc__ or kind.__name__)
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 class HeadraceError(Exception):
     """headrace found an error."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or inspect.cleandoc(type(self).__doc__ or type(self).__name__))
+        super().__init__(message or _sentence(type(self)))
 
     @property
     def message(self) -> str:
@@ -75,8 +101,8 @@ class HeadraceError(Exception):
 class RequestError(HeadraceError):
     """The server could not answer this request."""
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
+    status: int = 500
+    code: str = "internal_error"
     #: Sent as ``Retry-After`` when set.
     retry_after_seconds: int | None = None
 
@@ -95,23 +121,18 @@ class Forbidden(RequestError):
     code = "forbidden"
 
 
+class CronOfAnother(Forbidden):
+    """This cron acts for its owner, and only the owner may change what its runs do. You may change
+    its schedule and its metadata, disable it or delete it.
+    """
+
+    code = "cron_of_another"
+
+
 class SystemAssistant(Forbidden):
     """The server owns a graph's first assistant; create one of your own to change or delete it."""
 
     code = "system_assistant"
-
-
-class StrangerRefused(Forbidden):
-    """This server has no API keys, so it answers only callers on its own machine.
-
-    Set HEADRACE_API_KEYS and send a key as x-api-key. If a proxy authenticates the callers, set
-    HEADRACE_AUTH=none.
-    """
-
-    code = "stranger_refused"
-
-    def __init__(self) -> None:
-        super().__init__(" ".join((type(self).__doc__ or "").split()))
 
 
 class InvalidRequest(RequestError):
@@ -133,11 +154,25 @@ class IdempotencyKeyReused(InvalidRequest):
     code = "idempotency_key_reused"
 
 
+class EmbeddingRefused(InvalidRequest):
+    """The embedding model refuses a text of this item or search; send less text."""
+
+    code = "embedding_refused"
+
+
 class Unauthenticated(RequestError):
     """The server does not know this caller."""
 
     status = 401
     code = "unauthenticated"
+
+    def __init__(self, message: str | None = None, *, bearer: str | None = None) -> None:
+        """
+        :param bearer: what is wrong with the token, by RFC 6750; empty: there is none. None: the
+            caller has sent no token, and a key is expected.
+        """
+        super().__init__(message)
+        self.bearer = bearer
 
 
 class NotFound(RequestError):
@@ -165,6 +200,12 @@ class AssistantNotFound(NotFound):
     code = "assistant_not_found"
 
 
+class CronNotFound(NotFound):
+    """Cron not found."""
+
+    code = "cron_not_found"
+
+
 class GraphNotFound(NotFound):
     """Graph not found."""
 
@@ -190,6 +231,14 @@ class ThreadExists(Conflict):
     code = "thread_exists"
 
 
+class StrayCheckpoints(Conflict):
+    """This id has checkpoints and no thread. They may be another caller's; use another id.
+    `headrace db adopt` makes a thread for them.
+    """
+
+    code = "stray_checkpoints"
+
+
 class ThreadBusy(Conflict):
     """Thread is already running a task. Wait for it, or choose a different multitask strategy."""
 
@@ -208,6 +257,18 @@ class AssistantChanged(Conflict):
     code = "assistant_changed"
 
 
+class TooManyCrons(Conflict):
+    """This owner has as many crons as crons.max_per_owner allows; delete some."""
+
+    code = "too_many_crons"
+
+
+class CronChanged(Conflict):
+    """The cron was changed several times meanwhile; send the change again."""
+
+    code = "cron_changed"
+
+
 class RunForgotten(Conflict):
     """The run of this Idempotency-Key has ended and is deleted; send a new key for a new run."""
 
@@ -218,6 +279,12 @@ class ResumeRefused(Conflict):
     """The resume does not answer what the thread waits for; read the thread's interrupts."""
 
     code = "resume_refused"
+
+
+class TypeNotAllowed(Conflict):
+    """The thread has a value of a type that this server may not make again."""
+
+    code = "type_not_allowed"
 
 
 class PayloadTooLarge(RequestError):
@@ -260,112 +327,16 @@ class TooManyQueuedRuns(TooManyRequests):
     retry_after_seconds = 5
 
 
-class Unavailable(RequestError):
-    """The server cannot take this request now; try again."""
-
-    status = 503
-    code = "unavailable"
-    retry_after_seconds = 1
-
-
-class DatabaseUnavailable(Unavailable):
-    """The database does not answer; try again."""
-
-    code = "database_unavailable"
-    retry_after_seconds = 2
-
-
-class StatementTooSlow(DatabaseUnavailable):
-    """The database did not finish in its time limit; ask for less, or try again later."""
-
-    code = "statement_too_slow"
-    retry_after_seconds = 5
-
-
-class Overloaded(Unavailable):
-    """This process has more requests than it can work on; try again."""
-
-    code = "overloaded"
-
-    def __init__(self) -> None:
-        super().__init__()
-        # Callers that were refused together should not come back together.
-        self.retry_after_seconds = random.randint(1, 3)  # noqa: S311 - no secret
-
-
-class PoolExhausted(Unavailable):
-    """No database connection became free in time; try again."""
-
-    code = "pool_exhausted"
-
-
-class PoolShareFull(Unavailable):
-    """Requests of this kind use their whole part of the database pool; try again."""
-
-    code = "pool_share_full"
-    retry_after_seconds = 2
-
-
-class RunStillStopping(Unavailable):
-    """The run has not stopped yet; try again."""
-
-    code = "run_still_stopping"
-
-
-class UpdateTooSlow(Unavailable):
-    """The change of the thread's state took too long; nothing has changed."""
-
-    code = "update_too_slow"
-
-
-class TooManyStreams(Unavailable):
-    """This process streams as many threads as events.max_thread_streams allows; try again."""
-
-    code = "too_many_streams"
-
-
-class TooManyAnswers(Unavailable):
-    """This process has no place for another stream, wait or join; try again."""
-
-    code = "too_many_answers"
-
-
-class AnswersFull(Unavailable):
-    """Other answers use all the memory of this process for large states; try again."""
-
-    code = "answers_full"
-    retry_after_seconds = 2
-
-
-class BodiesFull(Unavailable):
-    """Other requests use all the memory of this process for large bodies; try again."""
-
-    code = "bodies_full"
-    retry_after_seconds = 2
-
-
-class TooManyPublicRequests(Unavailable):
-    """Too many public requests, which need no key, wait in this process; try again."""
-
-    code = "too_many_public_requests"
-    retry_after_seconds = 2
-
-
-class GraphNotMade(Unavailable):
-    """The graph's factory failed, or took too long."""
-
-    code = "graph_not_made"
-    retry_after_seconds = 5
-
-
-class Draining(Unavailable):
-    """The server is shutting down and takes no new runs; try again."""
-
-    code = "draining"
+class SlotTaken(HeadraceError):
+    """The slot of a cron has its run already, or the cron was changed or deleted."""
 
 
 class LeaseLost(HeadraceError):
     """This process has lost its lease, and another process may own the run."""
+
+
+class RunEventsExceeded(HeadraceError):
+    """The run has sent more events than a run may, and ends as ``error``."""
 
 
 class TokenBudgetExceeded(HeadraceError):
@@ -386,3 +357,7 @@ class StartupRefusal(HeadraceError):
         self.what = what
         self.remedy = remedy
         super().__init__(f"{code} {where}: {what}. {remedy} (headrace explain {code})")
+
+    def worded(self, *, where: str, what: str, remedy: str) -> "StartupRefusal":
+        """This refusal in other words."""
+        return type(self)(self.code, where=where, what=what, remedy=remedy)

@@ -39,6 +39,17 @@ class EventSettings(Group):
         ge=1024,
         description="Bytes of events of a run kept in memory for such readers.",
     )
+    max_run_events: int = Field(
+        1_000_000,
+        ge=1,
+        description="Events that one run may send to clients, or store for them; with more it ends"
+        " as `error`.",
+    )
+    max_run_bytes: int = Field(
+        2 * 1024 * 1024 * 1024,
+        ge=65536,
+        description="As `max_run_events`, but counted in bytes.",
+    )
     batch_events: int = Field(
         200, ge=1, description="Events of a run that are stored, or read back, at once."
     )

@@ -10,6 +10,9 @@ import uuid_utils.compat
 #: has one assistant id on every server. It differs from RFC 9562's URL namespace in one digit.
 _ASSISTANT_NAMESPACE = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 
+#: Names of conversations become ids in this namespace.
+_CONVERSATION_NAMESPACE = UUID("6f0e2f0c-5d0b-5c57-9f5c-0d8f4be5a1c7")
+
 
 def uuid7() -> UUID:
     """A new UUIDv7, greater than all that this process has made before.
@@ -39,6 +42,13 @@ def system_assistant_id(graph_id: str) -> UUID:
 def thread_id_for(run_id: UUID) -> UUID:
     """The id of the thread that is made for a run: always one for one run."""
     return uuid_utils.compat.uuid5(run_id, "thread")
+
+
+def conversation_uuid(tenant: str, identity: str, name: str) -> UUID:
+    """The id of the thread of a conversation, which this caller knows by a name."""
+    # With the lengths, no two callers and names look alike.
+    text = f"{len(tenant)}:{tenant}{len(identity)}:{identity}{name}"
+    return uuid5(_CONVERSATION_NAMESPACE, text)
 
 
 _UUID = re.compile(

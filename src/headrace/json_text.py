@@ -50,7 +50,8 @@ _MASK = "**********"
 
 #: A NUL whose backslash is not escaped.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
-_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+#: Characters that Postgres (NUL) or UTF-8 (half a surrogate pair) cannot store.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -74,6 +75,9 @@ def _nearer(value: Any) -> Any:
 
     :raises BaseException: any error of the value's own code.
     """
+    # Nearly every answer has some, and all tests below take long.
+    if type(value) is datetime:
+        return value.isoformat()
     if isinstance(value, BaseModel):
         return value.model_dump()
     if isinstance(value, tuple):
@@ -285,7 +289,7 @@ def _quoted(text: str) -> bytes:
     try:
         return orjson.dumps(plain)
     except TypeError:
-        return orjson.dumps(_UNWRITABLE.sub(_REPLACEMENT, plain))
+        return orjson.dumps(UNSTORABLE.sub(_REPLACEMENT, plain))
 
 
 def _names(keys: list[Any]) -> list[str]:
@@ -296,11 +300,11 @@ def _names(keys: list[Any]) -> list[str]:
 
 
 def _is_name(key: Any) -> bool:
-    return type(key) is str and _UNWRITABLE.search(key) is None
+    return type(key) is str and UNSTORABLE.search(key) is None
 
 
 def _free(name: str, key: Any, taken: dict[str, int]) -> str:
-    name = _UNWRITABLE.sub(_REPLACEMENT, name)
+    name = UNSTORABLE.sub(_REPLACEMENT, name)
     if name not in taken:
         taken[name] = 1
         return name

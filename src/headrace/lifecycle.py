@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from headrace.errors import Unavailable
 from headrace.thread_pool import in_a_thread
+from headrace.unavailable_errors import Unavailable
 
 T = TypeVar("T")
 

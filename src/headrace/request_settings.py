@@ -15,7 +15,7 @@ class RequestSettings(Group):
         " fewer while its event loop is behind. The others wait.",
     )
     loop_delay_seconds: float = Field(
-        0.015,
+        0.006,
         gt=0,
         description="While the event loop is later than this, fewer requests begin.",
     )
@@ -29,6 +29,18 @@ class RequestSettings(Group):
         500_000,
         ge=1000,
         description="Numbers, texts, lists and objects of one body; more get 422.",
+    )
+    max_body_depth: int = Field(
+        128,
+        ge=8,
+        le=128,
+        description="Levels of lists and objects of one body; more get 422.",
+    )
+    max_page_rows: int = Field(
+        1000,
+        ge=1,
+        le=1000,
+        description="The largest `limit` of a search or list; more gets 422.",
     )
     bodies_bytes: int = Field(
         128 * 1024 * 1024,

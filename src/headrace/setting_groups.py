@@ -1,12 +1,25 @@
 """The groups of settings: typed fields with defaults. This module reads nothing."""
 
-from typing import Any, Literal, Self
+import re
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+#: The APIs of other protocols that headrace can serve.
+Door = Literal["openai", "mcp", "a2a"]
+DOORS: tuple[Door, ...] = get_args(Door)
+#: A base of URLs, without a user, a query or a fragment.
+_ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+
+
+def comma_separated(text: str) -> tuple[str, ...]:
+    """The parts of a setting that are separated by commas, without the empty ones."""
+    return tuple(part for one in text.split(",") if (part := one.strip()))
 
 
 class Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # An error repeats no value: it may be a secret.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class ServerSettings(Group):
@@ -27,7 +40,8 @@ class ServerSettings(Group):
         ge=1,
         description="Connections of one process, fewer where the limit of open files is lower."
         " Beyond it the one that has been without a request longest is closed; where there is none,"
-        " the new one gets 503.",
+        " the new one gets 503. So many requests to an app of your own (`http.app`) are answered at"
+        " once as a quarter of it.",
     )
     header_timeout_seconds: float = Field(
         15.0,
@@ -74,12 +88,64 @@ class ServerSettings(Group):
         description="Whether the API is served; `headrace worker` turns it off and keeps health"
         " and metrics.",
     )
-    forwarded_allow_ips: str = Field(
-        "127.0.0.1", description="Proxies whose X-Forwarded-* headers are believed."
+    doors: str = Field(
+        "",
+        description="APIs of other protocols to serve too, separated by commas: `openai`, `mcp`,"
+        " `a2a` ([doors.md](doors.md)).",
+    )
+    public_url: str = Field(
+        "",
+        description="The address at which clients reach this server, with the prefix of a proxy if"
+        " there is one, for example `https://agents.example.com`. Agent cards name it. Empty: the"
+        " address of the request, which the caller and the proxies before this server choose.",
+    )
+    websockets: bool = Field(
+        True,
+        description="Whether `/threads/{thread_id}/stream/events` takes WebSockets too.",
+    )
+    max_app_sockets: int = Field(
+        1000,
+        ge=1,
+        description="WebSockets of an app of your own in one process, at most half of its"
+        " connections. One caller, or one address where nobody asks who calls, has its share"
+        " (`callers.share`) even if it is the only one; more get 429, and 503 if all are taken.",
+    )
+    socket_idle_seconds: float = Field(
+        3600.0,
+        ge=0,
+        description="A WebSocket of an app of your own on which no message came or went for this"
+        " long is closed with 1000. 0: never.",
     )
     slot_stale_seconds: float = Field(
         5.0, gt=0, description="A process silent this long makes /readyz 503."
     )
+
+    @property
+    def named_doors(self) -> frozenset[str]:
+        """The doors of the setting."""
+        return frozenset(comma_separated(self.doors))
+
+    @model_validator(mode="after")
+    def _usable_address(self) -> Self:
+        if self.public_url and not _ADDRESS.fullmatch(self.public_url):
+            raise ValueError("public_url: send http:// or https://, a host, and a prefix at most")
+        return self
+
+    @model_validator(mode="after")
+    def _known_doors(self) -> Self:
+        if unknown := sorted(self.named_doors - set(DOORS)):
+            raise ValueError(f"doors: there is no {unknown[0]!r}; name some of {', '.join(DOORS)}")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_name_of_trusted_proxies(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "forwarded_allow_ips" in values:
+            raise ValueError(
+                "server.forwarded_allow_ips is edge.trusted_proxies now, a list of networks; set"
+                " HEADRACE_EDGE__TRUSTED_PROXIES instead of HEADRACE_SERVER__FORWARDED_ALLOW_IPS"
+            )
+        return values
 
     @property
     def graceful_timeout_seconds(self) -> int:
@@ -110,6 +176,17 @@ class ServerSettings(Group):
     def heartbeat_seconds(self) -> float:
         """The earlier name of ``ping_seconds``."""
         return self.ping_seconds
+
+
+def _module_and_name(text: str) -> tuple[str, str]:
+    """``package.module:Type`` or ``package.module.Type``, divided.
+
+    :raises ValueError: it has another form.
+    """
+    module, _, name = text.replace(":", ".").rpartition(".")
+    if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError("each type has the form package.module:Type")
+    return module, name
 
 
 def _is_positive(value: Any) -> bool:
@@ -299,6 +376,28 @@ class CheckpointerSettings(Group):
         description="Memory of a process for conversations of the built-in chat graph that it has"
         " read, so that a turn reads only what is new; 0: it reads all in each turn.",
     )
+    channel_memory_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="A conversation that was not used for so long leaves that memory.",
+    )
     read_batch: int = Field(
         64, ge=1, description="Latest checkpoints that one query reads at most."
     )
+    allowed_msgpack_modules: str = Field(
+        "",
+        description="Types that runs may read from checkpoints besides those of langgraph.json,"
+        " like `package.module:Type`, separated by commas (docs/serialization.md).",
+    )
+
+    @property
+    def allowed_types(self) -> tuple[tuple[str, str], ...]:
+        """Module and name of each type of the setting."""
+        return tuple(map(_module_and_name, comma_separated(self.allowed_msgpack_modules)))
+
+    @field_validator("allowed_msgpack_modules")
+    @classmethod
+    def _names_types(cls, value: str) -> str:
+        for part in comma_separated(value):
+            _module_and_name(part)
+        return value

@@ -8,19 +8,36 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from headrace.auth_settings import AuthSettings
 from headrace.caller_settings import CallerSettings
+from headrace.cron_settings import CronSettings
 from headrace.database_settings import DatabaseSettings
+from headrace.edge_settings import EdgeSettings
 from headrace.event_settings import EventSettings, IdempotencySettings
+from headrace.index_settings import IndexSettings
 from headrace.observability_settings import MetricsSettings, ObservabilitySettings
 from headrace.request_settings import AnswerSettings, RequestSettings
 from headrace.retention_settings import RetentionSettings, StoreSettings
-from headrace.setting_groups import CheckpointerSettings, Group, ServerSettings, WorkerSettings
+from headrace.setting_groups import (
+    CheckpointerSettings,
+    Group,
+    ServerSettings,
+    WorkerSettings,
+    comma_separated,
+)
 from headrace.usage_settings import UsageSettings
+from headrace.webhook_settings import WebhookSettings
 
 #: The variables that may hold the database URL. The first one that is set counts.
 DATABASE_URL_VARIABLES = ("HEADRACE_DATABASE__URL", "DATABASE_URL", "DATABASE_URI", "POSTGRES_URI")
@@ -32,6 +49,15 @@ MIN_API_KEY_LENGTH = 16
 _PLAIN_KEY = re.compile(r"[!-~]+")
 
 
+class _Environment(EnvSettingsSource):
+    """The environment. ``HEADRACE_AUTH`` is a word, and the beginning of a group's names."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        if field_name == "auth" and not value.startswith("{"):
+            return {"mode": value}
+        return super().decode_complex_value(field_name, field, value)
+
+
 class Settings(BaseSettings):
     """All settings. A process creates them at its start and passes them down."""
 
@@ -40,6 +66,8 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="ignore",
         frozen=True,
+        # A value may be a secret.
+        hide_input_in_errors=True,
     )
 
     def __init__(self, **values: Any) -> None:
@@ -54,6 +82,16 @@ class Settings(BaseSettings):
                 f"headrace.Settings has no {unknown[0]!r}; docs/configuration.md lists all settings"
             )
         super().__init__(**values)
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override] # called by keyword
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_others: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where settings come from; the first one wins."""
+        return init_settings, _Environment(settings_cls)
 
     app: str = Field(
         "",
@@ -85,17 +123,13 @@ class Settings(BaseSettings):
         description="Keys, separated by commas. Callers send one as `x-api-key`;"
         " `openssl rand -hex 24` makes one.",
     )
-    auth: Literal["auto", "none"] = Field(
-        "auto",
-        description="`auto`: without keys, headrace listens only on a loopback address and answers"
-        " only callers on this machine; `none`: any address and any caller, because a proxy in"
-        " front authenticates callers.",
-    )
     runtime_dir: Path | None = Field(
         None, description="Status slots and metric files of the pod; set by `headrace serve`."
     )
+    auth: AuthSettings = Field(default_factory=AuthSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
+    edge: EdgeSettings = Field(default_factory=EdgeSettings)
     requests: RequestSettings = Field(default_factory=RequestSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     events: EventSettings = Field(default_factory=EventSettings)
@@ -103,27 +137,52 @@ class Settings(BaseSettings):
     checkpointer: CheckpointerSettings = Field(default_factory=CheckpointerSettings)
     answers: AnswerSettings = Field(default_factory=AnswerSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    index: IndexSettings = Field(default_factory=IndexSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     callers: CallerSettings = Field(default_factory=CallerSettings)
+    crons: CronSettings = Field(default_factory=CronSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     usage: UsageSettings = Field(default_factory=UsageSettings)
+    webhooks: WebhookSettings = Field(default_factory=WebhookSettings)
     observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 
     @property
     def accepted_api_keys(self) -> tuple[str, ...]:
         """The keys of the setting; empty when callers need no key."""
         given = self.api_keys.get_secret_value() if self.api_keys else ""
-        return tuple(key for part in given.split(",") if (key := part.strip()))
+        return comma_separated(given)
 
     @property
-    def caller_share(self) -> float:
-        """The share of one caller (:mod:`headrace.shares`); 1.0 if there is only one."""
-        return self.callers.share if len(set(self.accepted_api_keys)) > 1 else 1.0
+    def credentials_needed(self) -> bool:
+        """Whether every caller needs a key or a token."""
+        auth = self.auth
+        return bool(self.accepted_api_keys) or auth.takes_tokens or auth.mode == "required"
+
+    def asking_everybody(self) -> "Settings":
+        """These settings where a handler of the user tells who calls: nobody is anonymous."""
+        auth = self.auth.model_copy(update={"mode": "required"})
+        return self.model_copy(update={"auth": auth})
+
+    @property
+    def several_callers(self) -> bool:
+        """Whether the settings alone say that there are several callers. If not, there is one
+        caller besides those with keys of the database: the key of the settings, or anonymous.
+        """
+        auth = self.auth
+        several = len(set(self.accepted_api_keys)) > 1
+        return several or auth.takes_tokens or auth.mode == "required"
 
     @property
     def local_only(self) -> bool:
         """Whether only callers on this machine are answered, because there are no keys."""
-        return self.auth == "auto" and not self.accepted_api_keys
+        return self.auth.mode == "auto" and not self.credentials_needed
+
+    @property
+    def docs_served(self) -> bool:
+        """Whether the pages of the API's description are served (``edge.docs``)."""
+        if self.edge.docs == "auto":
+            return self.auth.mode != "none"
+        return self.edge.docs == "on"
 
     @model_validator(mode="after")
     def _keys_that_keep_something_out(self) -> Self:
@@ -133,7 +192,7 @@ class Settings(BaseSettings):
                 f"each key of api_keys needs {MIN_API_KEY_LENGTH} characters or more, all of them"
                 " printable ASCII without spaces; `openssl rand -hex 24` makes one"
             )
-        if keys and self.auth == "none":
+        if keys and self.auth.mode == "none":
             raise ValueError("auth is none, but there are api_keys; unset one of them")
         return self
 

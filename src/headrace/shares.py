@@ -16,17 +16,50 @@ from contextvars import ContextVar
 current_caller: ContextVar[str] = ContextVar("headrace_current_caller", default="")
 
 
+class Share:
+    """The part of its own and the free places that one caller may hold. While there is only one
+    caller, it may hold all.
+
+    It changes while a process lives, because keys are made and revoked: places read it each time.
+
+    :param part: for one of several callers.
+    :ivar now: the part that holds now.
+    """
+
+    __slots__ = ("_part", "now")
+
+    def __init__(self, part: float = 1.0, *, several: bool = True) -> None:
+        self._part = part
+        self.now = part if several else 1.0
+
+    @property
+    def several(self) -> bool:
+        """Whether one caller leaves places to others."""
+        return self.now < 1.0
+
+    def divide(self, several: bool) -> bool:
+        """There are several callers from now on, or only one. Returns whether that is a change."""
+        before, self.now = self.now, self._part if several else 1.0
+        return before != self.now
+
+
+def _share_of(given: Share | float) -> Share:
+    return given if isinstance(given, Share) else Share(given)
+
+
 class Places:
     """Places, and the callers that hold them. Nobody waits here: see :class:`Gate`.
 
     :param total: the number of places. It may change.
     :param share: a caller may hold this part of its own and the free places together. 1.0 lets one
         caller take all places.
+    :param most: a caller may never hold more; 0: its share alone bounds it.
     """
 
-    def __init__(self, total: int, share: float = 1.0) -> None:
+    def __init__(self, total: int, share: Share | float = 1.0, *, most: int = 0) -> None:
         self.total = total
-        self._share = share
+        self.most = most
+        self._share = _share_of(share)
         self._held: dict[str, int] = {}
         self._taken = 0
 
@@ -41,7 +74,7 @@ class Places:
     @property
     def shared(self) -> bool:
         """Whether a caller may hold only a share, not all places."""
-        return self._share < 1.0
+        return self._share.several or bool(self.most)
 
     def held_by(self, caller: str) -> int:
         return self._held.get(caller, 0)
@@ -52,11 +85,12 @@ class Places:
         if not free:
             return 0
         # Taking a place does not change ``held + free``. A caller without a place gets one.
-        return max(int(self._share * (held + free)) - held, 0 if held else 1)
+        allowed = max(int(self._share.now * (held + free)) - held, 0 if held else 1)
+        return max(0, min(allowed, self.most - held)) if self.most else allowed
 
     def copy(self) -> "Places":
         """A copy, to try out who could take places."""
-        copied = Places(self.total, self._share)
+        copied = Places(self.total, self._share, most=self.most)
         copied._held, copied._taken = self._held.copy(), self._taken
         return copied
 
@@ -233,14 +267,17 @@ class Room:
     :param share: 1.0 lets one caller take all bytes.
     """
 
-    def __init__(self, total_bytes: int, share: float = 1.0) -> None:
+    def __init__(self, total_bytes: int, share: Share | float = 1.0) -> None:
         self._total = total_bytes
-        self._share = share
-        #: Bytes that a caller may hold while it is the only one.
-        self.most_bytes = int(share * total_bytes)
+        self._share = _share_of(share)
         self.bytes = 0
         self._held: dict[str, int] = {}
         self._waiting: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
+
+    @property
+    def most_bytes(self) -> int:
+        """The bytes that a caller may hold while no other caller holds any."""
+        return int(self._share.now * self._total)
 
     @property
     def waiting(self) -> int:
@@ -285,7 +322,7 @@ class Room:
         if not self.bytes:
             return True
         held, free = self._held.get(caller, 0), self._total - self.bytes
-        return size_bytes <= free and held + size_bytes <= self._share * (held + free)
+        return size_bytes <= free and held + size_bytes <= self._share.now * (held + free)
 
     def _leave(self, caller: str, place: tuple[int, asyncio.Future[None]]) -> None:
         queue = self._waiting.get(caller, deque())

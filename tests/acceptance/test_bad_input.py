@@ -73,7 +73,7 @@ def test_a_body_that_is_not_called_json_is_told_so(http):
     response = http.post(
         "/chat", content=b'{"message":"hi"}', headers={"content-type": "text/plain"}
     )
-    assert response.status_code == 422
+    assert response.status_code == 415
     assert "Content-Type: application/json" in response.json()["detail"]
 
 

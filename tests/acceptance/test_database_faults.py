@@ -133,15 +133,20 @@ async def test_a_restart_of_postgres_is_seen_and_survived(tmp_path, private_post
     with live_server(tmp_path, postgres.url, **impatient) as server:
         postgres.stop()
         alive: list[int] = []
+        refusals: list[httpx.Response] = []
 
         def unready() -> bool:
+            """Keep the refusal itself: the next call may meet the process that has not noticed."""
             alive.append(server.status("/livez"))
-            return server.status("/readyz") == 503
+            answer = server.get("/readyz")
+            if answer.status_code == 503:
+                refusals.append(answer)
+            return bool(refusals)
 
         stopped_at = time.monotonic()
         wait_until(unready, seconds=10)
         noticed = time.monotonic() - stopped_at
-        (reason,) = server.get("/readyz").json()["reasons"]
+        (reason,) = refusals[0].json()["reasons"]
         assert reason == "the database does not answer: Connection refused"
         response = httpx.post(f"{server.url}/threads", json={}, timeout=20)
         assert response.status_code == 503

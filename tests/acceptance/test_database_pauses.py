@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -74,7 +75,28 @@ class Load:
             await self._ask(client, "POST", "/threads/search", {"limit": 2})
             await self._stream(client, f"{thread}/runs/stream")
             await self._ask(client, "POST", "/runs/wait", SAY)
+            await self._change(client, thread)
             await self._ask(client, "DELETE", thread, None)
+
+    async def _change(self, client: httpx.AsyncClient, thread: str) -> None:
+        """Changes that must not be made twice."""
+        said = {"values": {"messages": [{"role": "user", "content": "changed"}]}}
+        await self._ask(client, "POST", f"{thread}/state", said)
+        state = await self._ask(client, "GET", f"{thread}/state", None)
+        said_once = [one["content"] for one in state.get("values", {}).get("messages", [])]
+        self._judge("change", said_once.count("changed") == 1, said_once)
+        copy = await self._ask(client, "POST", f"{thread}/copy", None)
+        await self._ask(client, "DELETE", f"/threads/{copy.get('thread_id')}", None)
+        await self._ask(client, "POST", "/threads", {"thread_id": str(uuid4())})
+        made = await self._ask(client, "POST", "/assistants", {"graph_id": "agent"})
+        assistant = f"/assistants/{made.get('assistant_id')}"
+        changed = await self._ask(client, "PATCH", assistant, {"name": "changed"})
+        self._judge("assistant", changed.get("version") == 2, changed)
+        later = await self._ask(client, "POST", f"{thread}/runs", {**SAY, "after_seconds": 600})
+        run = f"{thread}/runs/{later.get('run_id')}"
+        await self._ask(client, "POST", f"{run}/cancel", None)
+        keyed = {"Idempotency-Key": str(uuid4())}
+        await self._ask(client, "POST", f"{thread}/runs/wait", SAY, keyed)
 
     async def _run_slowly(self, client: httpx.AsyncClient) -> None:
         """Runs that outlive the pause."""
@@ -84,11 +106,16 @@ class Load:
             self._judge("slow", ended.get("done") == [0, 1, 2], ended)
 
     async def _ask(
-        self, client: httpx.AsyncClient, method: str, path: str, body: Any
+        self,
+        client: httpx.AsyncClient,
+        method: str,
+        path: str,
+        body: Any,
+        headers: dict[str, str] | None = None,
     ) -> dict[str, Any]:
         began = time.monotonic()
         try:
-            answer = await client.request(method, path, json=body)
+            answer = await client.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
             self._judge(f"{method} {path}", False, repr(error))
             return {}

@@ -163,12 +163,12 @@ def runs(folder: Path) -> int:
     return sum(slot.figures.runs_running for slot in slots if slot.figures is not None)
 
 
-def test_colours_and_json_are_for_those_who_want_them(folder: Path) -> None:
-    with Terminal(folder) as terminal:
+def test_colours_and_json_are_for_those_who_want_them(folder: Path, database_url: str) -> None:
+    with Terminal(folder, DATABASE_URL=database_url) as terminal:
         terminal.say("4")
         terminal.until("\x1b[32m200\x1b[0m")
     assert "{" not in terminal.shown.partition("· try:")[0]
-    with Terminal(folder, "--log-json") as terminal:
+    with Terminal(folder, "--log-json", DATABASE_URL=database_url) as terminal:
         terminal.say("4")
         terminal.until('"event":"request_answered"')
     lines = [line for line in terminal.shown.splitlines() if line.startswith("{")]

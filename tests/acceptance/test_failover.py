@@ -27,8 +27,8 @@ SETTINGS: dict[str, Any] = {
     "HEADRACE_WORKER__LEASE_SECONDS": "5",
     "HEADRACE_WORKER__HEARTBEAT_SECONDS": "1",
 }
-#: Longer than crash and promotion take.
-STEP_SECONDS = 8
+#: Longer than a standby takes to be cut off, and than crash and promotion take.
+STEPS = {"seconds": 2, "last_seconds": 8}
 SAY = {"assistant_id": "agent", "input": {"messages": [["user", "hi"]]}}
 
 
@@ -80,7 +80,7 @@ def test_a_run_that_lives_on_does_not_go_on_behind_lost_checkpoints(tmp_path, pa
         thread_id = httpx.post(f"{server.url}/threads", json={}).json()["thread_id"]
         run = httpx.post(
             f"{server.url}/threads/{thread_id}/runs",
-            json={"assistant_id": "slow", "input": {"seconds": STEP_SECONDS}},
+            json={"assistant_id": "slow", "input": STEPS},
         ).json()
         wait_until(lambda: steps_stored(pair.primary.url, thread_id) == 1, seconds=30)
         wait_until(lambda: steps_stored(pair.standby.url, thread_id) == 1, seconds=5)

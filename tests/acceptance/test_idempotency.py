@@ -7,11 +7,20 @@ import psycopg
 import pytest
 
 from headrace.ids import uuid7
+from tests.support.live import live_server
 
 pytestmark = pytest.mark.acceptance
 
 HELLO = {"messages": [{"role": "user", "content": "hi"}]}
 BODY = {"assistant_id": "agent", "input": HELLO}
+
+
+@pytest.fixture(scope="module")
+def module_server(module_database, tmp_path_factory):
+    """Hundreds of requests wait here. On a busy machine some would be refused as too many."""
+    folder = tmp_path_factory.mktemp("live")
+    with live_server(folder, module_database, HEADRACE_REQUESTS__WAIT_SECONDS="60") as server:
+        yield server
 
 
 @pytest.fixture

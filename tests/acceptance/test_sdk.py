@@ -231,6 +231,28 @@ async def test_if_not_exists_creates_the_thread(client):
     assert (await client.threads.get(thread_id))["status"] == "idle"
 
 
+async def test_a_thread_that_a_run_makes_is_found_by_the_metadata_of_the_run(client):
+    assistant = await client.assistants.create("agent", metadata={"of": "assistant"})
+    mark, thread_id = str(uuid7()), str(uuid7())
+    given: dict[str, Any] = {
+        "input": HELLO,
+        "metadata": {"mark": mark, "graph_id": "x"},
+        "config": {"metadata": {"told": 1}},
+    }
+    name = assistant["assistant_id"]
+    await client.runs.wait(thread_id, name, **given, if_not_exists="create")
+    kept = await client.runs.create(None, name, **given, on_completion="keep")
+    later = await client.runs.create(None, name, **given, on_completion="keep", after_seconds=60)
+    found = await client.threads.search(metadata={"mark": mark})
+    made = {thread_id, kept["thread_id"], later["thread_id"]}
+    assert {one["thread_id"] for one in found} == made
+    wanted = {"mark": mark, "told": 1, "graph_id": "agent", "assistant_id": name}
+    assert all(one["metadata"] == wanted for one in found)
+    await client.runs.wait(thread_id, name, input=HELLO, metadata={"of": "a later run"})
+    assert (await client.threads.get(thread_id))["metadata"] == wanted
+    await client.assistants.delete(name)
+
+
 async def test_assistants_are_there_from_the_start(client):
     found = await client.assistants.search(graph_id="agent")
     assert [one["assistant_id"] for one in found] == [str(system_assistant_id("agent"))]

@@ -11,18 +11,32 @@ import pytest
 
 from tests.support.exposition import Exposition
 from tests.support.live import live_server
+from tests.support.stored_keys import store_key
 
 pytestmark = pytest.mark.acceptance
 
-KEYS = ("first-key-of-this-test-5f0e3a1c", "second-key-of-this-test-9b77c1d2")
+SETTING_KEYS = ("first-key-of-this-test-5f0e3a1c", "second-key-of-this-test-9b77c1d2")
 #: Of each of the two processes.
 STREAMS = 20
 
 
+@pytest.fixture(scope="module", params=["of the settings", "of the database", "of both"])
+def keys(request, module_database):
+    """Two keys. The settings know of two callers, of none, or of one."""
+    first, second = SETTING_KEYS
+    if request.param == "of the settings":
+        return (first, second), [first, second]
+    stored = store_key(module_database).text
+    if request.param == "of both":
+        return (first, stored), [first]
+    return (store_key(module_database).text, stored), list[str]()
+
+
 @pytest.fixture(scope="module")
-def server(module_database, tmp_path_factory):
+def server(keys, module_database, tmp_path_factory):
     environment: dict[str, Any] = {
-        "HEADRACE_API_KEYS": ",".join(KEYS),
+        "HEADRACE_API_KEYS": ",".join(keys[1]),
+        "HEADRACE_EDGE__METRICS": "on",
         "HEADRACE_EVENTS__MAX_THREAD_STREAMS": str(STREAMS),
     }
     folder = tmp_path_factory.mktemp("streams")
@@ -59,8 +73,9 @@ async def held(http: httpx.AsyncClient) -> set[float]:
     }
 
 
-async def test_the_other_key_finds_streams_and_all_places_come_back(server):
-    async with client(server.url, KEYS[0]) as greedy, client(server.url, KEYS[1]) as modest:
+async def test_the_other_key_finds_streams_and_all_places_come_back(server, keys):
+    (first, second), _ = keys
+    async with client(server.url, first) as greedy, client(server.url, second) as modest:
         async with AsyncExitStack() as stack:
             told = await open_streams(greedy, 4 * STREAMS, stack)
             # Of each process three quarters; the connections are not spread evenly.

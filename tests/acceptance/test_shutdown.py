@@ -213,7 +213,7 @@ async def test_hup_refuses_nothing_on_open_connections(tmp_path, database_url):
         stopping.set()
         # A connection that was closed under a request would raise here.
         await asyncio.gather(*asking)
-        assert {answer.status_code for answer in answers} == {200}
+        assert [answer.text for answer in answers if answer.status_code != 200] == []
         assert all(answer.json()["done"] == [0, 1, 2] for answer in answers)
         assert any(answer.headers.get("connection") == "close" for answer in answers)
         assert '"reason":"draining"' in server.log()

@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.paired]
 CONFIG = Path(__file__).parents[1] / "support" / "graphs" / "symptoms.json"
 TROUBLED: dict[str, Any] = {
     "HEADRACE_WORKER__MAX_CONCURRENT_RUNS": "4",
-    "HEADRACE_WORKER__RUN_TIMEOUT_SECONDS": "8",
-    "HEADRACE_WORKER__SLOW_NODE_SECONDS": "1",
+    "HEADRACE_WORKER__RUN_TIMEOUT_SECONDS": "4",
+    "HEADRACE_WORKER__SLOW_NODE_SECONDS": "0.5",
     "HEADRACE_WORKER__LEASE_SECONDS": "3",
     "HEADRACE_WORKER__HEARTBEAT_SECONDS": "0.5",
     "HEADRACE_WORKER__UNSERVED_TIMEOUT_SECONDS": "1",
@@ -40,6 +40,7 @@ FINDS = {
     "Slow first token": '"own"',
     "Runs wait": '"full"',
     "Nobody executes a graph": '"unserved_run_ended"',
+    "Runs of crons come late or not at all": '"cron_disabled"',
     "Pods are not ready": '"event_loop_blocked"',
     "Clients get 500 or 503": "/threads/00000000-",
     "Clients get 429": '"run_refused"',
@@ -98,7 +99,7 @@ class Troubles:
     def bad_runs(self) -> None:
         """Runs that raise, take long, are too large, are stopped, or hear no cancel."""
         self.start("boom", topic="x")
-        self.start("slow", seconds=1.5)
+        self.start("slow", seconds=0.8)
         self.start("large", bytes=2 * 1024 * 1024, steps=2)
         until = self.folder / "until"
         self.start("deaf", how="on_the_loop", until=str(until))
@@ -122,7 +123,9 @@ class Troubles:
         self.wait_idle()
 
     def nobodys_graph(self) -> None:
-        """A run that is not due yet gets a graph that nobody has, and is due then."""
+        """A run that is not due yet gets a graph that nobody has, and is due then. Such runs are
+        sought every ten seconds.
+        """
         thread_id = self.client.post("/threads", json={}).json()["thread_id"]
         body = {"assistant_id": "agent", "input": {}, "after_seconds": 3600}
         assert self.client.post(f"/threads/{thread_id}/runs", json=body).status_code == 200
@@ -133,8 +136,16 @@ class Troubles:
             " WHERE ready_at IS NOT NULL",
         ):
             self.execute(sql)
-        self.wait_for("unserved_run_ended")
-        self.wait_idle()
+
+    def orphaned_cron(self) -> None:
+        """A cron whose assistant is gone when it is due."""
+        body = {"assistant_id": "agent", "schedule": "0 0 1 1 *", "input": {}}
+        assert self.client.post("/runs/crons", json=body).status_code == 200
+        self.execute(
+            "UPDATE crons SET assistant_id = gen_random_uuid(), next_run_date = now(),"
+            " look_at = now()"
+        )
+        self.wait_for("cron_disabled")
 
     def lost_database(self) -> None:
         """Nobody may connect to it until a client has got 503."""
@@ -150,7 +161,7 @@ class Troubles:
         self.server.wait_ready()
 
     def killed_process(self) -> None:
-        self.start("slow", seconds=2)
+        self.start("slow", seconds=1)
         os.kill(self.pid_of_running(), signal.SIGKILL)
         self.wait_for("run_rescued")
         self.wait_idle()
@@ -170,10 +181,12 @@ def troubles(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> 
     with live_server(folder, module_database, config=CONFIG, kind=LiveServer, **TROUBLED) as server:
         troubles = Troubles(server, module_database, folder)
         with troubles.client:
+            troubles.nobodys_graph()
             troubles.bad_runs()
+            troubles.wait_for("unserved_run_ended")
             troubles.blocked_loop()
             troubles.too_many_runs()
-            troubles.nobodys_graph()
+            troubles.orphaned_cron()
             troubles.lost_database()
             troubles.killed_process()
             troubles.deployment()

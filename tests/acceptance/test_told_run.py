@@ -13,6 +13,7 @@ import pytest
 
 from tests.migrations.commands import run_headrace
 from tests.support.live import LiveServer, live_server
+from tests.support.pace import within
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -142,7 +143,7 @@ def test_it_waited_was_rescued_interrupted_and_resumed(client, database, databas
     longest = told["totals"]["longest_step"]
     # The time of the rescue is not the time of the step.
     assert longest["nodes"] == ["write_answer"]
-    assert 2.0 <= longest["seconds"] < 3.0
+    assert 2.0 <= longest["seconds"] < 2.0 + within(1)
     totals = told["totals"]
     parts = totals["queue_seconds"] + totals["executing_seconds"] + totals["lost_seconds"]
     assert parts == pytest.approx(totals["seconds"], abs=0.01)
@@ -182,7 +183,7 @@ def test_a_run_that_a_drain_released_says_so(client, server, database):
     assert (released["began"], released["ended"]) == ("in_place", "released")
     assert released["pid"] == drained
     assert (last["began"], last["ended"]) == ("after_release", "success")
-    assert last["waited_seconds"] < 5
+    assert last["waited_seconds"] < within(5)
     assert "rescued" not in kinds(told)
     assert (told["totals"]["rescues"], told["totals"]["releases"]) == (0, 1)
     assert told["totals"]["lost_seconds"] == 0

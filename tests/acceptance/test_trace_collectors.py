@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.live import live_server
 from tests.support.otlp_receiver import otlp_receiver
+from tests.support.pace import within
 from tests.support.processes import free_port
 from tests.support.waiting import wait_until
 
@@ -107,7 +108,7 @@ def test_a_bad_collector_slows_nothing_and_holds_nothing(tmp_path, database_url,
             OTEL_BSP_MAX_EXPORT_BATCH_SIZE="32",
             HEADRACE_SERVER__DRAIN_DELAY_SECONDS="0",
         ) as server:
-            assert median(run_seconds(server)) < 0.5
+            assert median(run_seconds(server)) < within(0.5)
             wait_until(lambda: spans_counted(server).get("failed", 0) > 0, seconds=30)
             if collector != "refusing":
                 # A queue that is full drops spans, and waits for nobody.
@@ -120,7 +121,7 @@ def test_a_bad_collector_slows_nothing_and_holds_nothing(tmp_path, database_url,
             server.signal(signal.SIGTERM)
             began = time.monotonic()
             assert server.wait_exit(20) == 0
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < within(10)
 
 
 def test_without_the_extra_the_log_says_what_to_install(tmp_path, database_url):

@@ -21,6 +21,9 @@ SETTINGS: dict[str, Any] = {
     "HEADRACE_WORKER__SWEEP_SECONDS": "0.5",
     # Measuring the tables commits too, and the commits are counted here.
     "HEADRACE_METRICS__TABLE_SECONDS": "0",
+    # So does each look for crons and webhooks that are due.
+    "HEADRACE_CRONS__POLL_SECONDS": "3600",
+    "HEADRACE_WEBHOOKS__POLL_SECONDS": "3600",
 }
 RUN = {"assistant_id": "agent", "input": {"messages": [["user", "hi"]]}}
 TERMINAL = {"success", "error", "timeout", "interrupted"}
@@ -34,10 +37,12 @@ async def test_a_start_whose_answer_was_lost_does_not_keep_its_thread_busy(tmp_p
         try:
             async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
                 thread_id = (await client.post("/threads", json={})).json()["thread_id"]
-                # The next flush is the start.
-                proxy.next_commit("drop_answer")
+                # From now on the assistant is cached, and the thread's next commit is a start.
+                assert (await client.post("/runs/wait", json=RUN)).status_code == 200
+                lost = proxy.next_commit("drop_answer", about=thread_id)
                 answer = await client.post(f"/threads/{thread_id}/runs/wait", json=RUN)
                 assert answer.status_code == 503
+                assert lost.reached.is_set()
                 with psycopg.connect(database_url, autocommit=True) as database:
                     print(f"refused with 503, and the rows say: {statuses(database)}")
                     await eventually(lambda: statuses(database) <= TERMINAL)

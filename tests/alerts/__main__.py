@@ -7,7 +7,7 @@ import sys
 
 from tests.alerts.faults import LONG, SHORT, Fault
 from tests.alerts.load import Locust
-from tests.alerts.runner import Outcome, observe, table
+from tests.alerts.runner import Outcome, ask_every_expression, observe, table
 from tests.alerts.site import site
 
 
@@ -33,7 +33,9 @@ async def _observe(plan: list[list[Fault]], rows: int) -> Outcome:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     users = 4 if Locust.there() else 0
     async with site(rows=rows, table_rows=rows // 3, callers=4, locust_users=users) as ready:
-        return await observe(ready, plan, say=lambda line: print(line, flush=True))
+        outcome = await observe(ready, plan, say=lambda line: print(line, flush=True))
+        outcome.silent = await ask_every_expression(ready)
+        return outcome
 
 
 if __name__ == "__main__":

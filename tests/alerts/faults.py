@@ -16,6 +16,8 @@ import psycopg
 from headrace.lifecycle import Tasks
 from tests.alerts.pods import LEASE_SECONDS, started
 from tests.alerts.site import Site
+from tests.support.hook_receiver import hook_receiver
+from tests.support.roles import SERVER_ROLE
 from tests.support.slow_clients import StreamClient
 
 
@@ -195,13 +197,13 @@ async def thread_grows(site: Site) -> AsyncIterator[None]:
 @asynccontextmanager
 async def password_ends(site: Site) -> AsyncIterator[None]:
     await site.execute(
-        "DO $$ BEGIN EXECUTE format('ALTER ROLE postgres VALID UNTIL %L',"
+        f"DO $$ BEGIN EXECUTE format('ALTER ROLE {SERVER_ROLE} VALID UNTIL %L',"
         " now() + interval '3 hours'); END $$"
     )
     try:
         yield
     finally:
-        await site.execute("ALTER ROLE postgres VALID UNTIL 'infinity'")
+        await site.execute(f"ALTER ROLE {SERVER_ROLE} VALID UNTIL 'infinity'")
 
 
 # Runs.
@@ -269,6 +271,59 @@ async def clients_stop_reading(site: Site) -> AsyncIterator[None]:
     finally:
         for client in clients:
             await asyncio.to_thread(client.stop)
+
+
+# Crons and webhooks.
+
+#: No slot of it comes by itself.
+_SELDOM = "0 0 29 2 *"
+_DUE = "UPDATE crons SET next_run_date = now(), look_at = now() + interval '{} s'"
+
+
+@asynccontextmanager
+async def crons_locked(site: Site) -> AsyncIterator[None]:
+    """Nobody can take a cron that is due."""
+    cron = await site.callers.made("/runs/crons", {"assistant_id": "work", "schedule": _SELDOM})
+    assert cron["enabled"]
+    await site.execute(_DUE.format(2))
+    async with open_transaction(site, "LOCK TABLE crons IN EXCLUSIVE MODE"):
+        yield
+    await site.execute("DELETE FROM crons")
+
+
+@asynccontextmanager
+async def assistant_gone(site: Site) -> AsyncIterator[None]:
+    await site.scraped('headrace_cron_slots_total{outcome="disabled"}')
+    made = await site.callers.made("/assistants", {"graph_id": "work"})
+    name = made["assistant_id"]
+    await site.callers.made("/runs/crons", {"assistant_id": name, "schedule": _SELDOM})
+    await site.execute(
+        f"DELETE FROM assistants WHERE assistant_id = '{name}'",
+        f"{_DUE.format(0)} WHERE assistant_id = '{name}'",
+    )
+    yield
+
+
+@asynccontextmanager
+async def receiver_hangs(site: Site) -> AsyncIterator[None]:
+    with hook_receiver() as receiver:
+        receiver.answering.clear()
+        for _ in range(10):
+            await asyncio.gather(*(site.callers.hooked(receiver.url) for _ in range(10)))
+        yield
+        await site.execute("DELETE FROM webhook_deliveries")
+
+
+@asynccontextmanager
+async def receiver_gone(site: Site) -> AsyncIterator[None]:
+    """It says so once, and takes another message as ever."""
+    await site.scraped('headrace_webhook_calls_total{outcome="dead"}')
+    with hook_receiver() as receiver:
+        receiver.statuses = [410]
+        for _ in range(2):
+            await site.callers.hooked(receiver.url)
+        await asyncio.to_thread(receiver.wait, 2)
+        yield
 
 
 # Processes.
@@ -402,6 +457,12 @@ LONG: tuple[tuple[Fault, ...], ...] = (
         ),
         Fault("a table of events that is missing", _alerts("BackgroundFaults"), table_missing),
         LOOP_BLOCKED,
+    ),
+    (
+        Fault("the table of crons locked", _alerts("CronsLate"), crons_locked),
+        Fault("a cron without its assistant", _alerts("CronsDisabled"), assistant_gone),
+        Fault("a receiver that hangs", _alerts("WebhooksLate"), receiver_hangs),
+        Fault("a receiver that is gone", _alerts("WebhooksDead"), receiver_gone),
     ),
     (Fault("graphs that think for 5 s", _alerts("FirstEventSlow"), graph_thinks_long),),
     (Fault("the way to Postgres slow", _alerts("CheckpointsSlow"), database_slow),),

@@ -81,6 +81,17 @@ class Callers:
         for _ in range(2):
             await self._post(at, path, body(), key=key)
 
+    async def hooked(self, url: str) -> bool:
+        """A run whose end is told there."""
+        return await self._post("", f"/threads/{uuid4()}/runs", body() | {"webhook": url})
+
+    async def made(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
+        """What a request has made."""
+        answer = await self._client.post(f"{next(self._next)}{path}", json=content)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
     async def delete(self, thread: str) -> bool:
         with suppress(httpx.HTTPError):
             return (await self._client.delete(f"{next(self._next)}/threads/{thread}")).is_success

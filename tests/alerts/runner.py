@@ -74,7 +74,7 @@ class Watch:
 async def observe(
     site: Site, plan: Sequence[Sequence[Fault]], *, say: Callable[[str], None]
 ) -> Outcome:
-    """Faults, stage by stage; at the end, every expression."""
+    """Faults, stage by stage."""
     outcome = Outcome()
     began = time.monotonic()
     watch = Watch(site.prometheus)
@@ -90,17 +90,19 @@ async def observe(
     finally:
         await tasks.stop()
     outcome.unhealthy = await asyncio.to_thread(site.prometheus.unhealthy_rules)
-    await _tours(site)
-    outcome.silent = await asyncio.to_thread(silent_expressions, site.prometheus)
     outcome.seconds = time.monotonic() - began
     return outcome
 
 
-async def _tours(site: Site) -> None:
-    """At the end: some of what they do is refused, which alerts would take for a fault."""
+async def ask_every_expression(site: Site) -> list[str]:
+    """Those that never returned anything; to be asked at the end.
+
+    Some of what the tours do is refused, which alerts would take for a fault.
+    """
     for _ in range(3):
         await asyncio.gather(*(tour.take(site.callers, pod.url) for pod in site.pods))
         await asyncio.sleep(_TOUR_SECONDS)
+    return await asyncio.to_thread(silent_expressions, site.prometheus)
 
 
 async def _see(site: Site, watch: Watch, fault: Fault, say: Callable[[str], None]) -> list[Seen]:

@@ -10,14 +10,13 @@ from shutil import disk_usage
 
 import psycopg
 
-from headrace.db.migrate import upgrade
 from tests.alerts.load import Callers, Locust
 from tests.alerts.pods import ELSEWHERE, AlertPod, started
 from tests.alerts.prometheus import Prometheus
 from tests.alerts.shortened import shortened
 from tests.chaos.postgres import Server
-from tests.support.database import database_settings
 from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
 
 #: The rules are so many times as fast as the true ones.
 FACTOR = 30
@@ -32,6 +31,8 @@ THRESHOLDS: dict[str, float] = {
     "oldTransactionMinutes": 0.2,
     "vacuumHours": 0.002,
     "largeThreadMiB": 8,
+    "cronLateSeconds": 3,
+    "webhookLateSeconds": 3,
 }
 
 
@@ -71,6 +72,16 @@ class Site:
         (sample,) = await asyncio.to_thread(self.prometheus.query, f"sum({counter}) or vector(0)")
         return float(sample["value"][1])
 
+    async def scraped(self, series: str) -> None:
+        """Wait until Prometheus has it from each pod: a counter that begins with 1 has no
+        increase."""
+
+        async def each() -> bool:
+            found = await asyncio.to_thread(self.prometheus.query, series)
+            return len({one["metric"]["instance"] for one in found}) == len(self.pods)
+
+        await eventually(each, seconds=30)
+
     async def execute(self, *statements: str) -> None:
         """Each in a transaction of its own."""
         async with await psycopg.AsyncConnection.connect(
@@ -105,7 +116,7 @@ async def site(
         postgres = Server(folder / "postgres")
         stack.push_async_callback(asyncio.to_thread, postgres.destroy)
         await asyncio.to_thread(postgres.start)
-        await asyncio.to_thread(upgrade, database_settings(postgres.url))
+        await asyncio.to_thread(postgres.migrate)
         pods, proxies = await _pods(stack, folder, postgres)
         thresholds = THRESHOLDS | {
             "tableRows": table_rows,
@@ -133,7 +144,7 @@ async def _pods(
 ) -> tuple[list[AlertPod], list[Proxy]]:
     pods, proxies = [], []
     for name in ("pod0", "pod1"):
-        proxy = Proxy(postgres.url)
+        proxy = Proxy(postgres.server_url)
         await proxy.start()
         stack.push_async_callback(proxy.stop)
         pod = AlertPod(name, folder / name, proxy)

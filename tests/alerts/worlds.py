@@ -174,6 +174,45 @@ CASES: dict[str, Case] = {
             | sampled("headrace_streams_cut_total", "0+50x60", reason="drain"),
         ),
     ),
+    "HeadraceCronsLate": Case(
+        fires=sampled("headrace_oldest_cron_overdue_seconds", "61x10 0x20"),
+        fires_at=3,
+        ends_at=12,
+        silent=(
+            sampled("headrace_oldest_cron_overdue_seconds", "60x60"),
+            # After an outage, and then its one run is made.
+            sampled("headrace_oldest_cron_overdue_seconds", "0 900 0x58"),
+        ),
+    ),
+    "HeadraceCronsDisabled": Case(
+        fires=sampled("headrace_cron_slots_total", "0x5 1x60", outcome="disabled"),
+        fires_at=6,
+        ends_at=40,
+        silent=(
+            sampled("headrace_cron_slots_total", "3x60", outcome="disabled")
+            | sampled("headrace_cron_slots_total", "0+9x60", outcome="fired")
+            | sampled("headrace_cron_slots_total", "0+9x60", outcome="busy"),
+        ),
+    ),
+    "HeadraceWebhooksLate": Case(
+        fires=sampled("headrace_oldest_webhook_overdue_seconds", "61x10 0x20"),
+        fires_at=6,
+        ends_at=12,
+        silent_at=4,
+        silent=(
+            sampled("headrace_oldest_webhook_overdue_seconds", "60x60"),
+            sampled("headrace_oldest_webhook_overdue_seconds", "900x4 0x56"),
+        ),
+    ),
+    "HeadraceWebhooksDead": Case(
+        fires=sampled("headrace_webhook_calls_total", "0x5 1x60", outcome="dead"),
+        fires_at=6,
+        ends_at=40,
+        silent=(
+            sampled("headrace_webhook_calls_total", "3x60", outcome="dead")
+            | sampled("headrace_webhook_calls_total", "0+9x60", outcome="retried"),
+        ),
+    ),
     "HeadraceDatabaseUnreachable": Case(
         fires=sampled("headrace_database_reachable", "1x3 0x5 1x20")
         | sampled("headrace_database_reachable", "1x30", instance="b"),

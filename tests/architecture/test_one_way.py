@@ -20,6 +20,7 @@ ABOVE = {
     "events/reader.py ChannelReader read_stored",
     "lifecycle.py Supervision on_fault",
     "notices/notifier.py Listeners on_any",
+    "notices/notifier.py Listeners on_crons",
     "notices/notifier.py Listeners on_queue",
     "notices/notifier.py Listeners on_run",
     "server/uvicorn.py ReportingLifespan on_refusal",
@@ -29,6 +30,9 @@ ABOVE = {
 
 #: Functions of metrics, which are below: they count or observe, and call nobody.
 COUNTS = {
+    "auth/handlers.py Handlers count",
+    "auth/identity.py Identity count",
+    "auth/issuer_keys.py FetchedKeys count",
     "checkpoints/answer_memory.py AnswerMemory count",
     "checkpoints/flush.py Flusher on_flush",
     "checkpoints/saver.py GroupCommitSaver observe",
@@ -37,6 +41,7 @@ COUNTS = {
     "checkpoints/upstream_saver.py UpstreamSaver observe",
     "checkpoints/writer.py Writer on_flush",
     "db/pool.py SharedPool on_checkout",
+    "db/silence.py Silence count",
     "edge/body_memory.py BodyMemory count_refused",
     "edge/gates.py RequestGates count",
     "edge/turns.py Refusals count",
@@ -55,6 +60,9 @@ COUNTS = {
 
 #: Functions of a module in the same room, or of a framework that asks for one.
 OWN = {
+    "auth/identity.py Identity handler",
+    "checkpoints/indexed_puts.py IndexedPuts add",
+    "db/iam_tokens.py IamTokens make",
     "checkpoints/lanes.py Lanes on_settled",
     "checkpoints/run_writes.py RunWrites hurry",
     "checkpoints/store.py _Batches answer",
@@ -64,9 +72,11 @@ OWN = {
     "graphs/messages.py MessagesChannel reducer",
     "observability/exposition.py Exposition collect",
     "observability/latency.py LatencyWindow clock",
-    "server/custom_app.py KeyGuard needs_key",
+    "server/custom_app.py KeyGuard needs",
     "server/listener.py SharedListener make_protocol",
     "threads/listing.py _ValuesOfThread read_values",
+    "webhooks/calls.py Sender lookup",
+    "webhooks/connections.py CheckedBackend lookup",
 }
 
 

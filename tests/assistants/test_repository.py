@@ -10,8 +10,9 @@ from headrace.assistants.schemas import AssistantCreate, AssistantUpdate, Versio
 from headrace.assistants.service import AssistantService
 from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.db.engine import Sessions, build_engine
+from headrace.db.receipts import Receipts
 from headrace.errors import AssistantExists, AssistantNotFound
-from headrace.ids import uuid7
+from headrace.ids import system_assistant_id, uuid7
 from tests.support.database import open_pool
 
 EVE = Principal("eve", tenant="elsewhere")
@@ -28,7 +29,8 @@ async def pool(database_url):
 async def service(pool):
     engine = build_engine(pool)
     made = AssistantService(
-        AssistantRepository(Sessions(engine, timeout_seconds=10)), ["agent", "chat"]
+        AssistantRepository(Sessions(engine, timeout_seconds=10), Receipts(pool)),
+        ["agent", "chat"],
     )
     yield made
     await engine.dispose()
@@ -49,6 +51,21 @@ async def test_changes_at_once_are_a_version_each_and_lose_nothing(service):
     assert await numbers(service, made.assistant_id) == list(range(13, 0, -1))
     latest = await service.get(ANONYMOUS, str(made.assistant_id))
     assert latest.metadata_ == {f"k{number}": number for number in range(12)}
+
+
+async def test_who_takes_the_id_of_a_graph_that_is_yet_to_come_does_not_get_its_runs(service):
+    """The id of a graph's assistant follows from its name."""
+    taken = AssistantCreate(
+        graph_id="chat", assistant_id=system_assistant_id("agent"), config={"tags": ["mine"]}
+    )
+    await service.create(EVE, taken)
+    await service.update(EVE, str(taken.assistant_id), AssistantUpdate(name="mine"))
+    await service.create_system({"agent": "The agent."})
+    for principal in (ANONYMOUS, EVE):
+        row = await service.get_for_run(principal, "agent")
+        assert (row.tenant, row.graph_id, row.name) == ("system", "agent", "agent")
+        assert (row.config, row.description) == ({}, "The agent.")
+        assert await numbers(service, taken.assistant_id, principal) == [1]
 
 
 async def test_of_creations_at_once_one_wins(service):

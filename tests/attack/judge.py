@@ -9,6 +9,8 @@ from tests.attack.neighbour import Call
 from tests.attack.tally import Tally
 
 MAX_P99_SECONDS = 1.0
+#: A machine that is slow before the attack is slow in it, too.
+_MAX_P99_OF_QUIET = 4.0
 MAX_MEMORY_BYTES = 10**9
 MAX_HEALTH_SECONDS = 1.0
 
@@ -41,6 +43,11 @@ def p99(calls: Sequence[Call]) -> float:
     return ordered[math.ceil(0.99 * len(ordered)) - 1]
 
 
+def _max_p99(facts: Facts) -> float:
+    quiet = p99(facts.before) if facts.before else 0.0
+    return max(MAX_P99_SECONDS, _MAX_P99_OF_QUIET * quiet)
+
+
 def let_through(facts: Facts) -> Counter[str]:
     """Sentences, with how often each; empty where the server held."""
     found = Counter(facts.tally.let_through)
@@ -53,7 +60,7 @@ def let_through(facts: Facts) -> Counter[str]:
     for calls, when in ((facts.before, "before"), (facts.during, "in")):
         if not calls:
             found[f"the neighbour made no call {when} the attack"] += 1
-    if facts.during and (slow := p99(facts.during)) > MAX_P99_SECONDS:
+    if facts.during and (slow := p99(facts.during)) > _max_p99(facts):
         found[f"the neighbour's p99 was {slow:.2f} s"] += 1
     if facts.most_memory > MAX_MEMORY_BYTES:
         found[f"a process had {facts.most_memory / 1e6:.0f} MB"] += 1

@@ -1,11 +1,11 @@
-"""One row after another, each against a server and a database of its own."""
+"""Rows, each against a server and a database of its own, or one after another against one."""
 
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,43 +62,66 @@ def scratch_postgres() -> Iterator[EmbeddedPostgres]:
 
 def attack(row: Row, plan: Plan, postgres: EmbeddedPostgres, template: str = _TEMPLATE) -> Facts:
     """Baseline, attack, recovery."""
-    facts = Facts(row.number, row.what, Tally(), health=row.health)
-    settings = {**row.settings, **plan.settings}
-    try:
-        with target(postgres, template, open_files=row.open_files, **settings) as server:
-            try:
-                _attack(server, row, plan, facts)
-            finally:
-                if plan.keep is not None:
-                    plan.keep.mkdir(parents=True, exist_ok=True)
-                    (plan.keep / f"row-{row.number}.log").write_text(server.log())
-    except psycopg.Error as error:
-        facts.aftermath.append(f"the database cannot be dropped: {error}")
+    (facts,) = attack_in_turn([row], plan, postgres, template)
     return facts
 
 
-def _attack(server: Target, row: Row, plan: Plan, facts: Facts) -> None:
+def attack_in_turn(
+    rows: Sequence[Row], plan: Plan, postgres: EmbeddedPostgres, template: str = _TEMPLATE
+) -> list[Facts]:
+    """One baseline, and then each row with its recovery, against one server.
+
+    :param rows: with the same settings.
+    :return: for each row. What is not as it was in the end is told by the last one.
+    """
+    found = [Facts(row.number, row.what, Tally(), health=row.health) for row in rows]
+    first = rows[0]
+    assert all((row.settings, row.open_files) == (first.settings, first.open_files) for row in rows)
+    settings = {**first.settings, **plan.settings}
+    try:
+        with target(postgres, template, open_files=first.open_files, **settings) as server:
+            try:
+                _attack_in_turn(server, rows, plan, found)
+            finally:
+                if plan.keep is not None:
+                    plan.keep.mkdir(parents=True, exist_ok=True)
+                    (plan.keep / f"row-{first.number}.log").write_text(server.log())
+    except psycopg.Error as error:
+        found[-1].aftermath.append(f"the database cannot be dropped: {error}")
+    return found
+
+
+def _attack_in_turn(
+    server: Target, rows: Sequence[Row], plan: Plan, found: Sequence[Facts]
+) -> None:
     with _neighbour(server) as calls:
         _wait_for_calls(calls)
         time.sleep(plan.warm_up_seconds)
         quiet_from = time.time()
         time.sleep(plan.baseline_seconds)
-        begins_at = time.time()
-        with watched(server) as seen:
-            if plan.sabotage is not None:
-                plan.sabotage(server)
-            facts.tally = _drive(server, row, plan)
-            time.sleep(plan.recovery_seconds)
+        quiet_until = time.time()
+        times = [_attack(server, row, plan, facts) for row, facts in zip(rows, found, strict=True)]
         # What the neighbour began in the recovery may end, or fail, after it.
-        recovered_at = time.time()
         time.sleep(1.0)
-        facts.before = [call for call in calls() if quiet_from <= call.at < begins_at]
-        facts.during = [call for call in calls() if begins_at <= call.at < recovered_at]
+        for facts, (began_at, recovered_at) in zip(found, times, strict=True):
+            facts.before = [call for call in calls() if quiet_from <= call.at < quiet_until]
+            facts.during = [call for call in calls() if began_at <= call.at < recovered_at]
+    found[-1].aftermath += _aftermath(server)
+
+
+def _attack(server: Target, row: Row, plan: Plan, facts: Facts) -> tuple[float, float]:
+    """When the attack began, and when its recovery was over."""
+    began_at = time.time()
+    with watched(server) as seen:
+        if plan.sabotage is not None:
+            plan.sabotage(server)
+        facts.tally = _drive(server, row, plan)
+        time.sleep(plan.recovery_seconds)
     facts.most_memory = seen.most_memory
     facts.restarts = seen.restarts(len(server.children()))
     facts.watchdog_kills = seen.watchdog_kills
     facts.slowest_health = seen.slowest_health
-    facts.aftermath += _aftermath(server)
+    return began_at, time.time()
 
 
 def _aftermath(server: Target) -> list[str]:

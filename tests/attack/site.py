@@ -106,9 +106,9 @@ def target(
         tempfile.TemporaryDirectory(prefix="headrace-attack-", ignore_cleanup_errors=True) as name,
     ):
         server = Target(Path(name), url, **environment)
-        server.start()
         if open_files is not None:
             server.limit_open_files(open_files)
+        server.start()
         try:
             server.wait_ready()
             yield server

@@ -24,6 +24,15 @@ def test_what_held_is_told_so():
     assert not let_through(replace(GOOD, during=slow(1)))
 
 
+def test_a_neighbour_is_slow_in_the_attack_as_it_was_before():
+    before = [replace(call, seconds=0.5) for call in CALLS]
+    assert not let_through(replace(GOOD, before=before, during=slow(2)))
+    late = [replace(call, seconds=2.1) for call in CALLS]
+    assert let_through(replace(GOOD, before=before, during=late)) == {
+        "the neighbour's p99 was 2.10 s": 1
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -33,6 +33,7 @@ class Seen:
 def watched(server: Target) -> Iterator[Seen]:
     """Look at the processes until the block ends; then what is yielded is complete."""
     seen = Seen(pids=set(server.children()))
+    told_before = len(server.log())
     over = threading.Event()
     threads = [
         threading.Thread(target=look, args=(server, seen, over), name=look.__name__)
@@ -46,7 +47,7 @@ def watched(server: Target) -> Iterator[Seen]:
         over.set()
         for thread in threads:
             thread.join()
-        seen.watchdog_kills = len(_WATCHDOG.findall(server.log()))
+        seen.watchdog_kills = len(_WATCHDOG.findall(server.log()[told_before:]))
 
 
 def _look_at_processes(server: Target, seen: Seen, over: threading.Event) -> None:

@@ -30,11 +30,12 @@ def test_each_key_names_one_caller_without_telling_the_key():
 
 
 @pytest.mark.parametrize(
-    ("keys", "share"), [("", 1.0), (KEY, 1.0), (f"{KEY},{KEY}", 1.0), (f"{KEY},{OTHER}", 0.75)]
+    ("keys", "several"),
+    [("", False), (KEY, False), (f"{KEY},{KEY}", False), (f"{KEY},{OTHER}", True)],
 )
-def test_with_one_key_or_none_there_is_one_caller(monkeypatch, keys, share):
+def test_with_one_key_or_none_settings_know_one_caller(monkeypatch, keys, several):
     monkeypatch.setenv("HEADRACE_API_KEYS", keys)
-    assert Settings().caller_share == share
+    assert Settings().several_callers == several
 
 
 @pytest.mark.parametrize("presented", [None, "", KEY[:-1], KEY + "k", KEY.upper(), "ü\udcff"])

@@ -11,6 +11,7 @@ from dataclasses import replace
 from tests.chaos.history import GONE, TERMINAL, Entry, Event, Failure, History, Run, by_thread
 from tests.chaos.losses import may_be_lost, met_a_promotion
 from tests.chaos.memory import MAX_GROWTH_BYTES, judged
+from tests.chaos.slots import slots_of_crons
 from tests.chaos.streams import gaps_and_duplicates
 
 Rule = Callable[[History], Iterator[str]]
@@ -151,6 +152,21 @@ def no_write_after_the_lease(history: History) -> Iterator[str]:
             yield f"{one.id} is of run {one.run_id}, which was undone"
 
 
+def webhooks_arrive(history: History) -> Iterator[str]:
+    """The receiver is told of each end at least once, and of no other end."""
+    if history.asynchronous:
+        return  # A promotion may have lost an end that a receiver was told.
+    told = history.final.told_webhooks
+    for run in history.final.runs:
+        if not run.has_webhook or run.status not in TERMINAL:
+            continue
+        statuses = told.get(run.run_id, set())
+        if not statuses:
+            yield f"nobody was told that run {run.run_id} has ended as {run.status}"
+        elif statuses != {run.status}:
+            yield f"run {run.run_id} is {run.status}, its receiver was told {sorted(statuses)}"
+
+
 def _overlaps(thread_id: str, writers: Sequence[tuple[str, int]]) -> Iterator[str]:
     seen: dict[str, int] = {}
     previous = ""
@@ -288,6 +304,8 @@ RULES: dict[str, Rule] = {
     "no step that ended before a drain is begun again": no_step_again_after_a_drain,
     "no request failed that the SDK would not carry through": requests_carried_through,
     "idempotent retries: one run": idempotency,
+    "webhooks: each end at least once": webhooks_arrive,
+    "each slot of a cron: one run, none passed over": slots_of_crons,
     "pool connections leaked": pool_connections,
     "memory flat": memory,
 }

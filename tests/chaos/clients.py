@@ -110,6 +110,34 @@ class Clients:
 
         await self._exchange(asked, exchange(), request)
 
+    async def create_cron(self, asked: Asked, body: dict[str, Any]) -> None:
+        """With a key, so that one cron comes of it."""
+
+        async def exchange() -> None:
+            response = await self._http.post(
+                f"{self._url()}/runs/crons", json=body, headers={"Idempotency-Key": asked.name}
+            )
+            if response.is_success:
+                asked.accept_cron(response.json()["cron_id"])
+            else:
+                asked.fail("create a cron", str(response.status_code))
+
+        await self._exchange(asked, exchange(), "create a cron")
+
+    async def delete_cron(self, asked: Asked) -> bool:
+        """True once it is gone."""
+        known: list[int] = []
+
+        async def exchange() -> None:
+            response = await self._http.delete(f"{self._url()}/runs/crons/{asked.cron_id}")
+            if response.status_code in (204, 404):
+                known.append(response.status_code)
+            else:
+                asked.fail("delete a cron", str(response.status_code))
+
+        await self._exchange(asked, exchange(), "delete a cron")
+        return bool(known)
+
     async def cancel(self, asked: Asked, action: str, *, wait: bool) -> bool:
         """True once it is known to have been asked for, or to have nothing to stop any more."""
         known: list[int] = []

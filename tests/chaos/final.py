@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import psycopg
 
-from tests.chaos.history import Asked, Checkpoint, Entry, Final, NodeEvent, Run, Thread
+from tests.chaos.history import Asked, Checkpoint, Entry, Final, Firing, NodeEvent, Run, Thread
 
 #: Of a row, to be read only once nothing changes any more.
 _WRITTEN_AT = "extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8"
@@ -22,14 +22,19 @@ def read_ledger(path: Path) -> list[NodeEvent]:
 
 
 async def settled(url: str, seconds: float) -> None:
-    """Return once no run is active, or the time is over: then the checker says so."""
+    """Return once no run is active and every webhook was sent, or the time is over: then the
+    checker says so.
+    """
     with suppress(TimeoutError):
         async with (
             asyncio.timeout(seconds),
             await psycopg.AsyncConnection.connect(url, autocommit=True) as database,
         ):
             while True:
-                cursor = await database.execute("SELECT count(*) FROM runs WHERE ended_at IS NULL")
+                cursor = await database.execute(
+                    "SELECT (SELECT count(*) FROM runs WHERE ended_at IS NULL)"
+                    " + (SELECT count(*) FROM webhook_deliveries WHERE state = 'due')"
+                )
                 if await cursor.fetchone() == (0,):
                     return
                 await asyncio.sleep(0.1)
@@ -43,9 +48,15 @@ async def final_state(database_url: str, url: str, asked: Iterable[Asked]) -> Fi
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as database:
         cursor = await database.execute(
             "SELECT run_id::text, thread_id, coalesce(metadata->>'chaos', ''), status, attempt,"
-            f" failures, {_WRITTEN_AT} FROM runs"
+            f" failures, {_WRITTEN_AT}, webhook IS NOT NULL FROM runs"
         )
         final.runs = [Run(*row) for row in await cursor.fetchall()]
+        cursor = await database.execute(
+            "SELECT metadata->>'cron_id',"
+            " extract(epoch FROM (metadata->>'cron_slot')::timestamptz)::float8,"
+            " extract(epoch FROM created_at)::float8 FROM runs WHERE metadata ? 'cron_slot'"
+        )
+        final.firings = [Firing(*row) for row in await cursor.fetchall()]
         cursor = await database.execute(
             "SELECT run_id::text, (one->>'attempt')::int"
             " FROM runs, jsonb_array_elements(coalesce(earlier_attempts, '[]')) AS one"

@@ -102,6 +102,9 @@ class Asked:
     refused: bool = False
     #: No step before that (``after_seconds``).
     not_before: float = 0.0
+    #: Its cron, and when that was asked to be deleted.
+    cron_id: str | None = None
+    deleted_at: float | None = None
     #: Since the epoch: when it asked, was told of its run, and of each in ``told`` and ``shown``.
     asked_at: float = field(default_factory=time.time)
     accepted_at: float | None = None
@@ -110,12 +113,15 @@ class Asked:
 
     @property
     def accepted(self) -> bool:
-        return bool(self.run_ids)
+        return bool(self.run_ids) or self.cron_id is not None
 
     def accept(self, run_id: str) -> None:
         self.run_ids.add(run_id)
         if self.accepted_at is None:
             self.accepted_at = time.time()
+
+    def accept_cron(self, cron_id: str) -> None:
+        self.cron_id, self.accepted_at = cron_id, time.time()
 
     def fail(self, request: str, what: str) -> None:
         self.errors.append(what if request == "start" else f"{request}: {what}")
@@ -140,6 +146,17 @@ class Run:
     failures: int
     #: When its row was last written, by the commit; None when the server does not know.
     written_at: float | None = None
+    #: It names a receiver, which is to be told of its end.
+    has_webhook: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A run of a cron: for which slot, and when it was made, since the epoch."""
+
+    cron_id: str
+    slot: float
+    made_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +183,7 @@ class Final:
     """The database, and the servers, after the load has ended and everything had time to settle."""
 
     runs: list[Run] = field(default_factory=list)
+    firings: list[Firing] = field(default_factory=list)
     threads: list[Thread] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     #: In the order in which they were noted.
@@ -174,6 +192,8 @@ class Final:
     released: set[tuple[str, int]] = field(default_factory=set)
     #: By thread: the log of its state.
     logs: dict[str, list[Entry]] = field(default_factory=dict)
+    #: By run: the statuses that the receiver of webhooks was told.
+    told_webhooks: dict[str, set[str]] = field(default_factory=dict)
     #: By server process: connections of its pool that nobody will give back.
     leaked: dict[str, int] = field(default_factory=dict)
     #: By server process, for as long as it lived: resident bytes, with the second of the sample.

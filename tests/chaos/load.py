@@ -17,10 +17,18 @@ _LONG_STEPS, _LONG_STEP_SECONDS = 60, 0.25
 #: Who has asked for the stop by then is owed it: half of the run is still to come.
 _IN_TIME_SECONDS = _LONG_STEPS * _LONG_STEP_SECONDS / 2
 
+#: Runs of these kinds have a webhook.
+_WITH_WEBHOOK = frozenset({"background", "interrupt", "resume", "cancel", "later"})
+
 
 class Load:
-    def __init__(self, urls: Sequence[str], random: Random) -> None:
+    """
+    :param webhook: who is told of the ends of some kinds of runs.
+    """
+
+    def __init__(self, urls: Sequence[str], random: Random, webhook: str) -> None:
         self._random = random
+        self._webhook = webhook
         self._tasks = Tasks()
         self._clients = Clients(urls, random, self._tasks)
         self._stopping = asyncio.Event()
@@ -36,6 +44,7 @@ class Load:
             "cancel": self._cancel,
             "strategy": self._strategy,
             "later": self._later,
+            "cron": self._cron,
         }
 
     @property
@@ -204,6 +213,21 @@ class Load:
         await self._clients.post(asked, self._body(asked) | {"after_seconds": seconds})
         return await self._follow(asked)
 
+    async def _cron(self, thread_id: str) -> bool:
+        """A cron that makes a run each second, for as long as there is load."""
+        asked = self._new("cron", thread_id, steps=1)
+        body = self._body(asked, seconds=0.02)
+        del body["metadata"], body["if_not_exists"]
+        body |= {"schedule": "* * * * * *", "on_run_completed": "keep"}
+        while not asked.accepted and self._time_left():
+            await self._clients.create_cron(asked, body)
+            await asyncio.sleep(0.05)
+        await self._stopping.wait()
+        asked.deleted_at = now()
+        while asked.accepted and not await self._clients.delete_cron(asked) and self._time_left():
+            await asyncio.sleep(0.05)
+        return False
+
     def _new(
         self, kind: str, thread_id: str, *, steps: int | None = None, turn: str | None = None
     ) -> Asked:
@@ -216,7 +240,9 @@ class Load:
     def _body(self, asked: Asked, *, seconds: float | None = None) -> dict[str, Any]:
         if seconds is None:
             seconds = self._random.choice((0.02, 0.1, 0.1, 0.5))
+        told = {"webhook": self._webhook} if asked.kind in _WITH_WEBHOOK else {}
         return {
+            **told,
             "assistant_id": "chaos",
             "input": {
                 "turn": asked.turn,

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from headrace.db.migrate import upgrade
 from headrace.embedded.account import Account, reachable_binaries
@@ -17,6 +18,7 @@ from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.embedded.postmaster import read_postmaster
 from tests.support.database import database_settings
 from tests.support.processes import free_port
+from tests.support.roles import SERVER_ROLE, let_server_in
 from tests.support.waiting import wait_until
 
 _STANDBY = "standby"
@@ -42,8 +44,19 @@ class Server:
         }
         self.postgres = EmbeddedPostgres(folder / "pg", options=options)
 
+    @property
+    def server_url(self) -> str:
+        """For pods: the role that reads and changes rows."""
+        return make_conninfo(self.url, user=SERVER_ROLE)
+
     def start(self) -> None:
         self.postgres.start()
+
+    def migrate(self) -> None:
+        """Make the tables, and let pods in."""
+        with _UPGRADING:
+            upgrade(database_settings(self.url))
+        let_server_in(self.url)
 
     def crash(self) -> None:
         """``pg_ctl stop -m immediate``: nobody is waited for, and the next start recovers."""
@@ -94,10 +107,13 @@ class Pair:
     def url(self) -> str:
         return self.primary.url
 
+    @property
+    def server_url(self) -> str:
+        return self.primary.server_url
+
     def start(self) -> None:
         self.primary.start()
-        with _UPGRADING:
-            upgrade(database_settings(self.primary.url))
+        self.primary.migrate()
         if not self._alone:
             self.attach_standby()
 

@@ -37,6 +37,7 @@ def table(outcome: Outcome) -> str:
         f"runs {len(history.final.runs)}: {dict(statuses)}; {moved} went on in another attempt"
         f" (longest pause {_longest_pause(history.final.logs):.1f} s)",
         *_streams(history),
+        *_crons(history),
         *_memory(history),
         *([f"lost with a primary: {lost(history)} things"] if history.asynchronous else []),
         "seconds: " + ", ".join(f"{part} {took:.0f}" for part, took in outcome.seconds.items()),
@@ -61,6 +62,17 @@ def _streams(history: History) -> list[str]:
     return [
         f"plain streams {len(plain)}, {complete} complete; resumable streams {len(resumable)} of"
         f" {events} events, joined elsewhere {joins} times, read again at {again} indexes"
+    ]
+
+
+def _crons(history: History) -> list[str]:
+    firings = history.final.firings
+    if not firings:
+        return []
+    latest = max(one.made_at - one.slot for one in firings)
+    return [
+        f"runs of crons {len(firings)}, of {len({one.cron_id for one in firings})} crons; the"
+        f" latest was made {latest:.1f} s after its slot"
     ]
 
 

@@ -20,6 +20,7 @@ from tests.chaos.load import Load
 from tests.chaos.memory import watch
 from tests.chaos.pods import Pod, lease_settings
 from tests.chaos.postgres import Pair
+from tests.support.hook_receiver import HookReceiver, hook_receiver
 from tests.support.proxy import Proxy
 
 #: Faults begin when half of the clients have a run that is under way; that comes soon.
@@ -70,8 +71,11 @@ class Outcome:
 class Site:
     """Servers that are ready to be asked."""
 
-    def __init__(self, plan: Plan, pair: Pair, pods: list[Pod], ledger: Path) -> None:
+    def __init__(
+        self, plan: Plan, pair: Pair, pods: list[Pod], ledger: Path, receiver: HookReceiver
+    ) -> None:
         self.plan = plan
+        self.receiver = receiver
         self.ledger = ledger
         self.pair = pair
         self.pods = pods
@@ -87,7 +91,7 @@ class Site:
     async def judge(self, plan: Plan, keep: Path | None = None) -> Outcome:
         """Load, faults, silence, and what the checker says; the servers stay."""
         random = Random(plan.seed)
-        load = Load([pod.url for pod in self.pods], random)
+        load = Load([pod.url for pod in self.pods], random, self.receiver.url)
         history = History(asynchronous=not plan.synchronous)
         tasks = Tasks()
         tasks.start(watch(self.pods, history.final.memory), name="watch memory")
@@ -126,6 +130,9 @@ class Site:
         history.final = await final_state(self.pair.url, self.pods[0].url, history.asked)
         history.final.memory = memory
         history.final.node_events = read_ledger(self.ledger)
+        for told in self.receiver.received:
+            run = told.json
+            history.final.told_webhooks.setdefault(run["run_id"], set()).add(run["status"])
         # What is on loan comes back soon; what never does is lost.
         for _ in range(50):
             leaked: dict[str, int] = {}
@@ -169,7 +176,8 @@ async def site(plan: Plan) -> AsyncIterator[Site]:
         pair = Pair(folder, synchronous=plan.synchronous, alone=plan.alone)
         pods: list[Pod] = []
         ledger = folder / "ledger"
-        ready = Site(plan, pair, pods, ledger)
+        receiver = stack.enter_context(hook_receiver())
+        ready = Site(plan, pair, pods, ledger, receiver)
         stack.push_async_callback(asyncio.to_thread, pair.stop)
         await asyncio.to_thread(pair.start)
         environment = {
@@ -179,7 +187,7 @@ async def site(plan: Plan) -> AsyncIterator[Site]:
             **lease_settings(plan.lease_seconds),
         }
         for number in range(plan.pods):
-            proxy = Proxy(pair.url)
+            proxy = Proxy(pair.server_url)
             await proxy.start()
             stack.push_async_callback(proxy.stop)
             name = f"pod{number}"

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from headrace.checkpoints import fence
 from headrace.checkpoints.upstream_saver import UpstreamSaver
 from headrace.events.channel import Channel
+from headrace.queue.slots import Slots
 from headrace.server.app import create_app as create_real_app
 from headrace.worker.handover import Handover
 from headrace.worker.rescuer import Rescuer
@@ -92,12 +93,23 @@ def without_last_step() -> None:
     saver.aput, saver.aput_writes = put_unless_leaving, put_writes_unless_leaving
 
 
+def without_slots() -> None:
+    """A cron moves on in a transaction of its own, some time after that of its run: here, never."""
+
+    async def do_nothing(self: Any, connection: Any) -> None:
+        return None
+
+    slots: Any = Slots
+    slots.move = do_nothing
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "fence": without_fence,
     "rescuer": without_rescuer,
     "store-before-send": without_store_before_send,
     "handover": without_handover,
     "last-step": without_last_step,
+    "slots": without_slots,
 }
 
 

@@ -34,6 +34,10 @@ PROOFS = {
         "no request failed that the SDK would not carry through",
         Plan(seed=1, kinds=("wait", "background"), clients=12, faults=(DEPLOY,)),
     ),
+    "slots": (
+        "each slot of a cron: one run, none passed over",
+        Plan(seed=1, kinds=("cron",), clients=4, faults=(PAUSE,)),
+    ),
     "last-step": (
         "no step that ended before a drain is begun again",
         Plan(seed=1, kinds=("background",), clients=12, faults=(DEPLOY,)),
@@ -52,6 +56,7 @@ def test_each_fault_once_breaks_no_rule(tmp_path):
     told = {asked.kind for asked in outcome.history.asked if asked.told}
     assert told >= {"wait", "stream", "resumable", "background", "interrupt", "resume"}
     assert told >= {"undisturbed", "idempotent", "cancel", "first", "later"}
+    assert len(outcome.history.final.firings) > 10
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from tests.chaos.history import (
     Entry,
     Event,
     Failure,
+    Firing,
     History,
     NodeEvent,
     Run,
@@ -160,7 +161,9 @@ LEASE = "no write after the lease is lost"
 STREAMS = "resumable streams: no gap, no duplicate"
 PLAIN = "undisturbed streams complete"
 ONCE = "idempotent retries: one run"
+SLOTS = "each slot of a cron: one run, none passed over"
 AGAIN = "no step that ended before a drain is begun again"
+WEBHOOKS = "webhooks: each end at least once"
 CARRIED = "no request failed that the SDK would not carry through"
 
 
@@ -245,6 +248,28 @@ def test_a_stream_that_was_given_up_may_lack_its_end():
     history.asked[0].events = stored()[:5]
     history.asked[0].stream_ended = False
     assert broken_rules(history) == []
+
+
+@pytest.mark.parametrize(
+    ("firings", "deleted_at", "rules"),
+    [
+        ([(10, 10.1), (11, 11.0), (12, 12.9), (13, 13.2)], 14, []),
+        # Late by three seconds: those between are passed over.
+        ([(10, 13.7), (14, 14.1)], 15, []),
+        ([(10, 10.1), (10, 10.2)], 12, [SLOTS]),
+        ([(10, 10.1), (12, 12.1)], 13, [SLOTS]),
+        ([(10, 13.7), (15, 15.1)], 16, [SLOTS]),
+        ([(10, 10.1)], 50, [SLOTS]),
+        ([], 50, [SLOTS]),
+    ],
+)
+def test_a_slot_of_a_cron_has_one_run_and_none_is_passed_over(firings, deleted_at, rules):
+    history = sound()
+    asked = Asked("cron", "cron", "another", "cron", [0], cron_id="c", accepted_at=9.5)
+    asked.deleted_at = deleted_at
+    history.asked.append(asked)
+    history.final.firings = [Firing("c", slot, made_at) for slot, made_at in firings]
+    assert broken_rules(history) == rules
 
 
 def node(event: str, step: int, attempt: int) -> NodeEvent:
@@ -340,3 +365,21 @@ def test_a_stream_that_meets_such_a_promotion_may_have_lost_its_last_events():
     assert broken_rules(history) == []
     history.promotions = [(149.0, 150.0)]
     assert broken_rules(history) == [STREAMS]
+
+
+@pytest.mark.parametrize(
+    ("told", "rules"),
+    [
+        ({RUN: {"success"}}, []),
+        ({}, [WEBHOOKS]),
+        ({RUN: {"success", "error"}}, [WEBHOOKS]),
+        ({OTHER: {"success"}}, [WEBHOOKS]),
+    ],
+)
+def test_a_receiver_that_is_told_nothing_or_something_else_is_found(told, rules):
+    history = sound()
+    history.final.runs[0] = replace(history.final.runs[0], has_webhook=True)
+    history.final.told_webhooks = told
+    assert broken_rules(history) == rules
+    history.asynchronous = True
+    assert broken_rules(history) == []

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 import pytest
 
 from headrace.checkpoints.answer_memory import AnswerMemory, StateIsLarge
-from headrace.errors import AnswersFull, AnswerTooLarge
+from headrace.errors import AnswerTooLarge
 from headrace.request_settings import AnswerSettings
 from headrace.shares import current_caller
+from headrace.unavailable_errors import AnswersFull
 from tests.support.waiting import eventually
 
 MB = 1024 * 1024

@@ -133,3 +133,17 @@ def test_no_bytes_no_memory():
     memory = ChannelMemory(0)
     RememberedWrites([], memory, PLACE, "1", 1).remember("seed")
     assert memory.known(PLACE) is None
+
+
+def test_what_is_not_used_any_more_leaves_the_memory(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("headrace.checkpoints.channel_memory.monotonic", lambda: now)
+    memory = ChannelMemory(10_000, keep_seconds=60)
+    places = [(str(number), "", "messages") for number in range(3)]
+    for place in places[:2]:
+        memory.remember(place, Known("c", [], 10))
+    now = 50.0
+    assert memory.known(places[0]) is not None
+    now = 100.0
+    memory.remember(places[2], Known("c", [], 10))
+    assert [memory.known(place) is not None for place in places] == [True, False, True]

@@ -19,12 +19,12 @@ import psycopg
 import pytest
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from headrace.auth.row_scope import scoped_statements
 from headrace.checkpoints.fence import RunToken, process_key
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.functions import definitions_in
 from headrace.db.pool import SharedPool
-from headrace.db.statements import named_statements
 from headrace.errors import LeaseLost
 from headrace.lifecycle import Tasks
 from headrace.queue.queue import Queue
@@ -231,7 +231,7 @@ async def test_a_flush_that_waits_for_the_lock_during_the_take_over_writes_nothi
         process_id, living = on.process(), on.process()
         stale, token = on.run(process_id, "stale"), on.run(living, "living")
         expire_process(on.database, process_id)
-        take = named_statements("headrace.queue", "queue.sql")
+        take = scoped_statements("headrace.queue", "queue.sql")
         values = {
             "process_id": process_id,
             "key": process_key(process_id),

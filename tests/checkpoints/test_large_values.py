@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 
-from headrace.checkpoints.serializer import ExactSerializer, build_serializer
+from headrace.checkpoints.serializer import build_serializer
 from headrace.db.arrays import Bytea, Pieces
 from tests.support.chains import config_of, put
 from tests.support.database import open_pool
@@ -52,7 +52,7 @@ class Document:
     ids=lambda value: type(value).__name__,
 )
 def test_a_value_in_pieces_has_the_bytes_of_the_whole(value, apart):
-    serializer = ExactSerializer(allowed_msgpack_modules=True)
+    serializer = build_serializer()
     kind, pieces = serializer.dumps_pieces(value)
     assert isinstance(pieces, Pieces) is apart
     assert (kind, bytes(pieces)) == serializer.dumps_typed(value)
@@ -77,7 +77,7 @@ _VALUES = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(_VALUES)
 def test_any_value_in_pieces_has_the_bytes_of_the_whole(value):
-    serializer = ExactSerializer(allowed_msgpack_modules=True)
+    serializer = build_serializer()
     kind, pieces = serializer.dumps_pieces(value)
     assert (kind, bytes(pieces)) == serializer.dumps_typed(value)
 
@@ -88,7 +88,7 @@ def test_any_value_in_pieces_has_the_bytes_of_the_whole(value):
     ids=["bytes", "text", "message"],
 )
 def test_a_large_leaf_is_not_copied_before_it_is_sent(value):
-    serializer = ExactSerializer()
+    serializer = build_serializer()
     tracemalloc.start()
     try:
         _, pieces = serializer.dumps_pieces(value)

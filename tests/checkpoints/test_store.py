@@ -9,7 +9,7 @@ from langgraph.store.base import InvalidNamespaceError
 
 from headrace.checkpoints.store import Store
 from headrace.checkpoints.store_sweeper import StoreSweeper
-from headrace.errors import DatabaseUnavailable
+from headrace.unavailable_errors import DatabaseUnavailable
 from tests.db.conditions import kill_backends
 from tests.support.database import open_pool
 from tests.support.proxy import proxied

@@ -12,7 +12,8 @@ from psycopg.errors import LockNotAvailable
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.stray_sweeper import Strays, StraySweeper
 from headrace.checkpoints.upstream_saver import UpstreamSaver
-from headrace.errors import CheckpointTooLarge, DatabaseUnavailable, LeaseLost
+from headrace.errors import CheckpointTooLarge, LeaseLost
+from headrace.unavailable_errors import DatabaseUnavailable
 from tests.support.chains import CHANNEL, identity, put, put_writes
 from tests.support.database import open_pool
 from tests.support.engine import ENGINES, open_writer

@@ -5,27 +5,29 @@ import inspect
 from typing import Any, TypedDict
 
 import pytest
+from langchain_core.language_models import _compat_bridge
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal import _constants
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.postgres import base
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.checkpoint.serde import jsonplus
+from langgraph.checkpoint.serde import _msgpack, jsonplus
 from langgraph.checkpoint.serde import types as serde_types
 from langgraph.graph import START, StateGraph, message
 from langgraph.pregel import _loop, _messages, _read, _runner
+from langgraph.store import base as store_base
 from langgraph.store.base import GetOp, PutOp, SearchOp, batch
+from langgraph.store.postgres import base as postgres_store
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from headrace.checkpoints import upstream
+from headrace.checkpoints.queued_store import QueuedStore, deduplicated
 from headrace.checkpoints.sized_reads_sql import LATEST, LATEST_SMALL
 from headrace.checkpoints.upstream import (
     ERROR_SOURCE,
     GIVES_IDS,
     DeltaSnapshot,
     PooledSaver,
-    QueuedStore,
-    deduplicated,
     read_channel,
 )
 from headrace.db.arrays import Jsonb, Text
@@ -41,6 +43,7 @@ class Nothing(TypedDict):
 
 #: Every one that headrace uses, by the name under which upstream has it, and who has it there.
 PRIVATE: dict[str, Any] = {
+    "CONFIG_KEY_STREAM_MESSAGES_V2": _constants,
     "ERROR_SOURCE_NODE": _constants,
     "INPUT": _constants,
     "INTERRUPT": _constants,
@@ -48,12 +51,15 @@ PRIVATE: dict[str, Any] = {
     "PULL": _constants,
     "ChannelRead": _read,
     "_DeltaSnapshot": serde_types,
+    "SAFE_MSGPACK_METHODS": _msgpack,
+    "SAFE_MSGPACK_TYPES": _msgpack,
     "_msgpack_default": jsonplus,
     "_option": jsonplus,
     "aput": AsyncPostgresSaver,
     "_dump_blobs": AsyncPostgresSaver,
     "_dedupe_ops": batch,
     "_messages_delta_reducer": message,
+    "message_to_events": _compat_bridge,
     "_cursor": AsyncPostgresSaver,
     "supports_pipeline": None,
     "_load_blobs": AsyncPostgresSaver,
@@ -61,7 +67,14 @@ PRIVATE: dict[str, Any] = {
     "_dump_writes": AsyncPostgresSaver,
     "_search_where": AsyncPostgresSaver,
     "_prepare_batch_search_queries": AsyncPostgresStore,
+    "_batch_put_ops": AsyncPostgresStore,
+    "_get_batch_list_namespaces_queries": AsyncPostgresStore,
+    "_get_filter_condition": AsyncPostgresStore,
+    "_ensure_refresh": store_base,
+    "_decode_ns_bytes": postgres_store,
+    "_row_to_search_item": postgres_store,
     "_aqueue": AsyncPostgresStore,
+    "_loop": AsyncPostgresStore,
     "_task": AsyncPostgresStore,
     "_ensure_task": AsyncPostgresStore,
 }
@@ -76,24 +89,29 @@ def test_upstream_still_has(name):
         assert hasattr(owner, name)
 
 
+_UPSTREAM = ("langgraph", "langchain_core.language_models._")
+
+
 def test_these_are_all_of_them():
-    """What ``upstream.py`` imports with an underscore or uses of upstream's classes."""
-    tree = ast.parse((PACKAGE / "checkpoints" / "upstream.py").read_text())
+    """What both modules import with an underscore or use of upstream's classes."""
+    nodes = [
+        node
+        for module in ("upstream.py", "queued_store.py")
+        for node in ast.walk(ast.parse((PACKAGE / "checkpoints" / module).read_text()))
+    ]
     imported = {
         alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("langgraph")
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_UPSTREAM)
         for alias in node.names
         if alias.name.startswith("_") or "._" in (node.module or "") or alias.name.isupper()
     }
     inherited = {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr.startswith("_")
+        node.attr for node in nodes if isinstance(node, ast.Attribute) and node.attr.startswith("_")
     } & {*dir(AsyncPostgresSaver), *dir(AsyncPostgresStore)}
     overridden = {
         node.name
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)
         and (hasattr(AsyncPostgresSaver, node.name) or hasattr(AsyncPostgresStore, node.name))
         and not node.name.startswith("__")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 
+from headrace.checkpoints.allowed_types import AllowedTypes
 from headrace.checkpoints.rows import checkpoint_rows, task_rows
 from headrace.checkpoints.serializer import ExactSerializer
 from headrace.checkpoints.write_size import WriteSize
@@ -25,7 +26,7 @@ class Text:
 
 class Counting(ExactSerializer):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(AllowedTypes(), AllowedTypes())
         self.packed = 0
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
@@ -63,3 +64,10 @@ def test_the_error_does_not_keep_what_was_serialized():
     assert caught.value is not None
     assert most > 8 * MOST
     assert kept < MOST
+
+
+def test_what_is_missing_is_told_before_what_cannot_be_stored():
+    config: Any = {"configurable": {"thread_id": "half \ud800"}}
+    checkpoint: Any = {"id": "1", "channel_values": {}, "channel_versions": {}}
+    with pytest.raises(KeyError, match="checkpoint_ns"):
+        checkpoint_rows(Counting(), None, config, checkpoint, {}, {})

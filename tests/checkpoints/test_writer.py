@@ -15,10 +15,10 @@ from headrace.checkpoints.run_writes import RunWrites
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.upstream import ERROR_SOURCE
 from headrace.checkpoints.writer import Writer
-from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
 from headrace.observability.figures import FlushFigures
 from headrace.queue.queue import Queue
+from headrace.unavailable_errors import DatabaseUnavailable
 from tests.support.chains import (
     CHANNEL,
     checkpoint_of,

@@ -52,13 +52,14 @@ def test_the_earlier_name_of_a_setting_still_works(monkeypatch):
 def test_a_manifest_is_looked_at_and_what_it_does_not_do_is_said(tmp_path, capsys):
     config = tmp_path / "langgraph.json"
     graphs, http = {"agent": "./graph.py:graph"}, {"app": "./web.py:app"}
-    config.write_text(json.dumps({"graphs": graphs, "http": http, "webhooks": {}}))
+    config.write_text(json.dumps({"graphs": graphs, "http": http, "priority": {}}))
     (tmp_path / "graph.py").touch()
     with pytest.raises(StartupRefusal, match=r"HR101 http\.app .*there is no file \./web\.py"):
         refuse_missing_graphs(Settings(config=config))
     (tmp_path / "web.py").touch()
     refuse_missing_graphs(Settings(config=config))
-    said = "warning: langgraph.json: webhooks is ignored: headrace sends no webhooks yet\n"
+    why = "headrace takes runs in the order they came in"
+    said = f"warning: langgraph.json: priority is ignored: {why}\n"
     assert capsys.readouterr().err == said
 
 

@@ -17,6 +17,9 @@ from tests.support.sources import ROOT
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
+#: Callers need a key here, as on the internet.
+KEY = "a-key-of-the-fuzz-5f0e3a1c"
+SENT = {"x-api-key": KEY}
 CONFIG = Path(__file__).with_name("fuzz.json")
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "0"))
 
@@ -36,13 +39,16 @@ _LONG = ["--phases", "coverage,fuzzing", "--max-examples", "1000", "--max-time",
 
 @pytest.fixture(scope="module")
 def server(module_database, tmp_path_factory):
-    with live_server(tmp_path_factory.mktemp("fuzz"), module_database, config=CONFIG) as running:
+    folder = tmp_path_factory.mktemp("fuzz")
+    with live_server(
+        folder, module_database, config=CONFIG, HEADRACE_API_KEYS=KEY, HEADRACE_EDGE__METRICS="on"
+    ) as running:
         yield running
 
 
 def things(url: str) -> str:
     """A configuration that names things that are there, so that not every answer is a 404."""
-    with httpx.Client(base_url=url, timeout=30) as client:
+    with httpx.Client(base_url=url, headers=SENT, timeout=30) as client:
         thread = client.post("/threads", json={}).json()["thread_id"]
         body = {"assistant_id": "agent", "input": {"messages": []}}
         run = client.post(f"/threads/{thread}/runs", json=body).json()["run_id"]
@@ -64,6 +70,7 @@ def test_no_answer_is_a_fault_or_undescribed(server, tmp_path):
     command = [
         *[sys.executable, "-m", "schemathesis.cli", "--config-file", str(config)],
         *["run", f"{server.url}/openapi.json", "--checks", ",".join(_CHECKS), "--no-color"],
+        *["--header", f"x-api-key: {KEY}"],
         *["--request-timeout", "30", "--continue-on-failure", "--generation-database", "none"],
         *["--exclude-path-regex", _NOT_ASKED],
         *(_LONG if SECONDS else _SHORT),
@@ -77,7 +84,7 @@ def test_no_answer_is_a_fault_or_undescribed(server, tmp_path):
 
 
 def test_every_operation_tells_what_it_answers(server):
-    described = httpx.get(f"{server.url}/openapi.json", timeout=30).json()
+    described = httpx.get(f"{server.url}/openapi.json", headers=SENT, timeout=30).json()
     silent, framework, refusing = [], [], set()
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
@@ -124,7 +131,7 @@ def written_out(path: str, before: str) -> list[str]:
 
 
 def test_every_operation_has_its_row_in_the_documentation(server):
-    described = httpx.get(f"{server.url}/openapi.json", timeout=30).json()["paths"]
+    described = httpx.get(f"{server.url}/openapi.json", headers=SENT, timeout=30).json()["paths"]
     operations = {
         f"{method.upper()} {re.sub(r'{[^}]*}', '{}', path)}"
         for path, methods in described.items()

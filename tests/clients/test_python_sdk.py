@@ -2,8 +2,10 @@
 
 import asyncio
 import inspect
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from langgraph_sdk import get_client, get_sync_client
@@ -15,13 +17,13 @@ pytestmark = pytest.mark.acceptance
 
 HI: Any = {"messages": [{"role": "user", "content": "hi"}]}
 
-#: Of the third protocol, which headrace does not speak.
-_LATER = {"threads.stream"}
+#: Has a module of tests of its own.
+_ELSEWHERE = {"threads.stream"}
 
 #: Filled by the tests of this module as their calls are made; the last test reads it.
 _called: set[str] = set()
 
-_ROOMS = ("assistants", "threads", "runs", "store")
+_ROOMS = ("assistants", "threads", "runs", "crons", "store")
 
 
 class Noting:
@@ -38,7 +40,7 @@ class Noting:
 
 class Rooms:
     def __init__(self, client: Any) -> None:
-        self.assistants, self.threads, self.runs, self.store = (
+        self.assistants, self.threads, self.runs, self.crons, self.store = (
             Noting(name, getattr(client, name)) for name in _ROOMS
         )
 
@@ -214,6 +216,35 @@ async def a_threads_runs_are_followed_as_they_come(client):
     assert told[-1].data["status"] == "run_done"
 
 
+async def crons_are_kept(client):
+    mark = {"mark": uuid4().hex}
+    key = (await client.threads.create())["thread_id"]
+    berlin = ZoneInfo("Europe/Berlin")
+    cron = await client.crons.create(
+        "agent", schedule="0 5 * * *", input=HI, metadata=mark, timezone=berlin,
+        end_time=datetime(2999, 1, 1, tzinfo=UTC), on_run_completed="keep", stream_mode=["values"],
+        multitask_strategy="enqueue", config={"tags": ["t"]}, durability="async",
+    )  # fmt: skip
+    assert (cron["timezone"], cron["thread_id"]) == ("Europe/Berlin", None)
+    bound = await client.crons.create_for_thread(
+        key, "agent", schedule="*/5 * * * *", input=HI, metadata=mark, enabled=False
+    )
+    assert (bound["thread_id"], bound["on_run_completed"]) == (key, None)
+    changed = await client.crons.update(cron["cron_id"], end_time=None, schedule="0 6 * * *")
+    assert (changed["end_time"], changed["schedule"]) == (None, "0 6 * * *")
+    assert changed["payload"]["input"] == HI
+    found = await client.crons.search(
+        metadata=mark, enabled=True, sort_by="next_run_date", sort_order="asc", select=["cron_id"]
+    )
+    assert found == [{"cron_id": cron["cron_id"]}]
+    assert await client.crons.count(metadata=mark, thread_id=key) == 1
+    await client.crons.delete(cron["cron_id"])
+    with pytest.raises(NotFoundError):
+        await client.crons.delete(cron["cron_id"])
+    await client.threads.delete(key)
+    assert await client.crons.count(metadata=mark) == 0
+
+
 async def items_are_stored(client):
     space = ("sdk", uuid4().hex)
     await client.store.put_item(space, "k", {"n": 1}, index=False, ttl=60)
@@ -237,6 +268,7 @@ _PARTS = [
     runs_are_made_in_a_batch,
     a_person_is_asked,
     a_threads_runs_are_followed_as_they_come,
+    crons_are_kept,
     items_are_stored,
 ]
 
@@ -252,7 +284,7 @@ async def test_every_method_of_the_async_clients(client):
         for name, _ in inspect.getmembers(type(getattr(raw, room)), callable)
         if not name.startswith("_")
     }
-    assert public - _called == _LATER
+    assert public - _called == _ELSEWHERE
 
 
 async def test_a_break_after_the_last_node_leaves_nothing_to_wait_for(client):

@@ -40,7 +40,7 @@ _RUN = {
     "checkpoint_during": "durability by its old name; both and different is refused",
     "interrupt_before": "where the run stops; unknown nodes are refused",
     "interrupt_after": "as interrupt_before",
-    "webhook": "refused: there are none yet",
+    "webhook": "who is told of the end; what is not public is refused",
     "multitask_strategy": "what becomes of other runs of the thread",
     "if_not_exists": "whether the thread is made; a run without a thread always makes one",
     "on_completion": "of a run without a thread; delete is refused with one",
@@ -67,6 +67,22 @@ _ASSISTANT = {
     "description": "its own",
 }
 _FILTER = {"metadata": "contained", "graph_id": "of a graph", "name": "a part of it"}
+_CRON = {
+    "assistant_id": "what is run",
+    "schedule": "when; what is no schedule is refused",
+    "timezone": "of the schedule; an unknown one is refused",
+    "end_time": "the last moment of a slot; null removes it",
+    "enabled": "whether it makes runs",
+    **{
+        name: _RUN[name]
+        for name in (
+            *("input", "metadata", "config", "context", "checkpoint_during", "interrupt_before"),
+            *("interrupt_after", "webhook", "multitask_strategy", "durability"),
+        )
+    },
+    **_STREAM,
+}
+
 TABLE: dict[str, dict[str, str]] = {
     "AssistantsClient.count": _FILTER,
     "AssistantsClient.create": {
@@ -129,9 +145,10 @@ TABLE: dict[str, dict[str, str]] = {
         **_PAGE,
         **_ORDER,
     },
-    "ThreadsClient.stream": dict.fromkeys(
-        ("thread_id", "assistant_id"), "404: the third protocol is not here yet"
-    ),
+    "ThreadsClient.stream": {
+        "thread_id": "the path; it may name a thread that the first run makes",
+        "assistant_id": "what its runs execute",
+    },
     "ThreadsClient.update": {"thread_id": "which", "metadata": "merged", "ttl": "how long"},
     "ThreadsClient.update_state": {
         "thread_id": "whose",
@@ -158,6 +175,27 @@ TABLE: dict[str, dict[str, str]] = {
         "stream_mode": "which events",
         "last_event_id": "after which event",
     },
+    "CronClient.create": {**_CRON, "on_run_completed": "whether the threads of its runs stay"},
+    "CronClient.create_for_thread": {**_CRON, "thread_id": "whose runs; it must exist"},
+    "CronClient.update": {
+        **{
+            name: text
+            for name, text in _CRON.items()
+            if name not in ("assistant_id", "checkpoint_during", "multitask_strategy")
+        },
+        "cron_id": "which",
+        "on_run_completed": "as in create",
+    },
+    "CronClient.delete": {"cron_id": "which"},
+    "CronClient.search": {
+        "assistant_id": "is",
+        "thread_id": "is",
+        "enabled": "is",
+        "metadata": "contains",
+        **_PAGE,
+        **_ORDER,
+    },
+    "CronClient.count": {"assistant_id": "is", "thread_id": "is", "metadata": "contains"},
     "RunsClient.list": {
         "thread_id": "whose",
         "status": "is",
@@ -187,13 +225,13 @@ TABLE: dict[str, dict[str, str]] = {
         "namespace": "where",
         "key": "which",
         "value": "what",
-        "index": "refused but false: there is no semantic index yet",
+        "index": "which texts are compared; refused without an index",
         "ttl": "how long",
     },
     "StoreClient.search_items": {
         "namespace_prefix": "below",
         "filter": "by key",
-        "query": "refused: there is no semantic index yet",
+        "query": "closest first; refused without an index",
         "refresh_ttl": "whether reading them makes them live longer",
         **_PAGE,
     },
@@ -212,8 +250,6 @@ def test_every_parameter_has_an_effect_or_a_refusal():
     unknown = {
         f"{method}({parameter})"
         for method, parameters in methods()
-        # Crons are 404: there are none yet, and /info says so.
-        if not method.startswith("CronClient.")
         for parameter in parameters - TABLE.get(method, {}).keys() - _OF_THE_CLIENT.keys()
     }
     assert not unknown, "say in TABLE what the server makes of them"

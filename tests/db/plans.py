@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 
+from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.store_sweeper import StoreSweeper
 from headrace.checkpoints.writer import Writer
@@ -27,6 +28,8 @@ from headrace.runs.retention import RunSweeper
 from headrace.threads.removal import ThreadRemoval
 from headrace.threads.retention import RetentionSweeper
 from headrace.usage.repository import UsageRepository
+from headrace.webhooks.receivers import CallBounds
+from headrace.webhooks.repository import DeliveryRepository
 from tests.support.runs import DONE, expire_process, register_process, run_request
 from tests.support.waiting import eventually
 
@@ -40,12 +43,14 @@ GROWING = (
     "checkpoint_blobs",
     "checkpoint_writes",
     "checkpoints",
+    "crons",
     "idempotency_keys",
     "run_events",
     "run_usage",
     "runs",
     "store",
     "threads",
+    "webhook_deliveries",
 )
 
 GRAPHS = """
@@ -99,6 +104,11 @@ SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
   'enqueue', '{}', '{"input": null, "command": null}', now(), now(), now() - interval '1 hour'
 FROM generate_series(1, %(rows)s) AS n;
 
+INSERT INTO crons (cron_id, assistant_id, thread_id, schedule, owner, next_run_date, look_at)
+SELECT md5('j' || n)::uuid, md5('a' || n)::uuid, md5('t' || n)::uuid::text, '0 5 * * *', 'somebody',
+  now() + n * interval '1 hour', now() + n * interval '1 hour'
+FROM generate_series(1, %(rows)s) AS n;
+
 INSERT INTO run_events (run_id, event_id, attempt, event, data)
 SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(1 + n % 10), 12, '0'))::uuid, n, 1, 'values', '{}'
 FROM generate_series(1, %(rows)s) AS n;
@@ -107,6 +117,11 @@ INSERT INTO run_usage (run_id, attempt, model, tenant, owner, thread_id, assista
   calls, input_tokens, output_tokens, cached_tokens, reasoning_tokens)
 SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 1, 'm', 'default',
   'somebody', md5('t' || n)::uuid::text, md5('a' || n)::uuid, 'plain', 1, 1, 1, 0, 0
+FROM generate_series(1, %(rows)s) AS n;
+
+INSERT INTO webhook_deliveries (run_id, thread_id, url, state, settled_at)
+SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, md5('t' || n)::uuid::text,
+  'https://hooks.example.com/', 'sent', now()
 FROM generate_series(1, %(rows)s) AS n;
 
 INSERT INTO idempotency_keys (tenant, route, key, body_sha256, run_id, thread_id)
@@ -320,6 +335,24 @@ class Steps:
         for run in await self._send("POST", "/runs/batch", [_run("plain")] * 3):
             await self._send("GET", f"/threads/{run['thread_id']}/runs/{run['run_id']}/join")
 
+    async def do_webhooks_are_sent(self) -> None:
+        repository = DeliveryRepository(self._pool)
+        await repository.stage(RunToken(uuid4(), 1, uuid4()), b"{}")
+        for _ in range(2):
+            self._database.execute(
+                "INSERT INTO webhook_deliveries (run_id, thread_id, url, state, run, due_at)"
+                " VALUES (gen_random_uuid(), 't', 'https://127.0.0.1/', 'due', '{}', now())"
+            )
+        claimed = await repository.claim(
+            limit=2,
+            bounds=CallBounds(["c"], ["c\nx"], ["c"], ["c\ny"]),
+            lease_seconds=60,
+        )
+        await repository.release(claimed[:1])
+        for delivery in claimed:
+            await repository.settle(delivery, "dead", problem="refused")
+        await repository.delete_expired(86_400)
+
     async def do_runs_wait_for_each_other(self) -> None:
         thread_id = await self._used_thread()
         path = f"/threads/{thread_id}/runs"
@@ -377,6 +410,36 @@ class Steps:
     async def do_assistants_are_listed(self) -> None:
         await self._send("POST", "/assistants/search", {"graph_id": "plain", "limit": 5})
         await self._send("POST", "/assistants/count", {"graph_id": "plain"})
+
+    async def do_crons_live(self) -> None:
+        thread_id = await self._thread()
+        made = await self._send("POST", "/runs/crons", _cron())
+        await self._send("POST", f"/threads/{thread_id}/runs/crons", _cron())
+        path = f"/runs/crons/{made['cron_id']}"
+        await self._send("GET", path)
+        self._database.execute(
+            "UPDATE crons SET next_run_date = now(), look_at = now() WHERE cron_id = %s",
+            (made["cron_id"],),
+        )
+        # The notice of this change lets the processes look.
+        await self._send("POST", f"/threads/{thread_id}/runs/crons", _cron())
+        await eventually(
+            lambda: self._database.execute(
+                "SELECT 1 FROM crons WHERE cron_id = %s AND next_run_date > now()",
+                (made["cron_id"],),
+            ).fetchone()
+        )
+        await self._send("PATCH", path, {"enabled": False})
+        await self._send("DELETE", path)
+        await self._send("DELETE", f"/threads/{thread_id}")
+
+    async def do_crons_are_listed(self) -> None:
+        await self._send("POST", "/runs/crons/search", {})
+        await self._send("POST", "/runs/crons/search", {"offset": 5, "sort_order": "asc"})
+
+    async def do_crons_are_sorted_and_counted(self) -> None:
+        await self._send("POST", "/runs/crons/search", {"sort_by": "next_run_date"})
+        await self._send("POST", "/runs/crons/count", {})
 
     async def do_store_items_live(self) -> None:
         item = {"namespace": ["people", "ann"], "key": "name"}
@@ -437,7 +500,7 @@ class Steps:
             self._pool, keep_seconds=3600, interval_seconds=60, limit=300, count=lambda _: None
         ).sweep()
         await StoreSweeper(self._pool, interval_seconds=60, count=lambda _: None).sweep()
-        await UsageRepository(self._pool).delete_expired(3600 * 24, 100)
+        await UsageRepository(self._pool).delete_expired(3600 * 24)
         self._writer.strays.remember([str(uuid4())])
         await self._queue.abandoned_temporary_threads(older_than_seconds=1)
 
@@ -466,6 +529,10 @@ class Steps:
     async def do_nothing(self) -> None:
         """The processes look at the queue, at the leases, and at what is watched."""
         await asyncio.sleep(0.7)
+
+
+def _cron() -> dict[str, Any]:
+    return {**_run("plain"), "schedule": "0 0 1 1 *"}
 
 
 def _run(graph: str, **more: Any) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import pytest
 import structlog
 
 from headrace.db.faults import driver_reason, public_reason, translated_faults
-from headrace.errors import DatabaseUnavailable, PoolExhausted
 from headrace.health.checks import DatabaseCheck, DatabaseProbe
+from headrace.unavailable_errors import DatabaseUnavailable, PoolExhausted
 from tests.support.database import open_pool
 from tests.support.waiting import eventually
 

@@ -8,6 +8,7 @@ import pytest
 from headrace.db.functions import definitions_in, function_definitions
 from headrace.db.migrate import drift, upgrade
 from headrace.db.schema import ensure_compatible
+from headrace.db.triggers import triggers
 from headrace.errors import StartupRefusal
 from tests.support.database import database_settings, open_pool
 
@@ -84,6 +85,59 @@ def test_functions_that_are_not_ours_are_told_and_mended(database_url, fault):
     start(database_url)
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        pytest.param(
+            "DROP TRIGGER runs_webhook_end ON runs", "trigger runs_webhook_end:", id="missing"
+        ),
+        pytest.param(
+            "ALTER TABLE threads DISABLE TRIGGER USER",
+            "trigger threads_listed_insert, threads_listed_status, threads_listed_metadata:",
+            id="switched-off",
+        ),
+        pytest.param(
+            "CREATE OR REPLACE FUNCTION runs_set_webhook() RETURNS trigger LANGUAGE plpgsql"
+            " AS 'BEGIN RETURN NEW; END'",
+            "trigger runs_webhook_insert:",
+            id="another-text",
+        ),
+        pytest.param(
+            "CREATE SCHEMA s; ALTER FUNCTION runs_tell_webhook() SET SCHEMA s",
+            "trigger runs_webhook_end:",
+            id="function-moved",
+        ),
+        pytest.param(
+            "DROP FUNCTION runs_tell_webhook CASCADE; DROP FUNCTION threads_set_listed CASCADE",
+            "trigger threads_listed_insert, threads_listed_status, threads_listed_metadata,"
+            " runs_webhook_end:",
+            id="functions-dropped",
+        ),
+    ],
+)
+def test_triggers_that_are_not_ours_are_told_and_mended(database_url, fault, told):
+    execute(database_url, fault)
+    settings = database_settings(database_url)
+    said = drift(settings)
+    assert said is not None
+    assert said.startswith(told)
+    with pytest.raises(StartupRefusal, match=rf"HR311 .*{told} missing, .*db upgrade"):
+        start(database_url)
+    upgrade(settings)
+    assert drift(settings) is None
+    start(database_url)
+    with psycopg.connect(database_url) as database:
+        (row,) = database.execute("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal")
+    assert row[0] == len(triggers())
+
+
+def test_triggers_of_a_later_schema_are_not_looked_at(database_url):
+    """A later release may have none of ours."""
+    execute(database_url, "DROP TRIGGER runs_webhook_end ON runs")
+    execute(database_url, "UPDATE headrace_alembic_version SET version_num = '9999'")
+    start(database_url)
+
+
 def test_a_role_that_may_not_call_them_is_told(database_url):
     execute(
         database_url,
@@ -91,7 +145,7 @@ def test_a_role_that_may_not_call_them_is_told(database_url):
     )
     for name in function_definitions():
         execute(database_url, f"REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC")
-    execute(database_url, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO flush_caller")
+    execute(database_url, "GRANT ALL ON ALL TABLES IN SCHEMA public TO flush_caller")
     execute(database_url, "GRANT USAGE ON SCHEMA public TO flush_caller")
     url = psycopg.conninfo.make_conninfo(database_url, user="flush_caller")
     with pytest.raises(StartupRefusal, match=r"HR318 .*flush_caller may not call it.*GRANT"):

@@ -16,10 +16,10 @@ from headrace.db.credentials import Credentials
 from headrace.db.measurer import DatabaseMeasurer
 from headrace.db.migrate import upgrade
 from headrace.db.pool import SharedPool
-from headrace.errors import Unavailable
 from headrace.lifecycle import Tasks
 from headrace.observability.figures import TableFigures
 from headrace.observability.slots import Slot, StatusBoard, write_slot
+from headrace.unavailable_errors import Unavailable
 from tests.migrations.commands import run_headrace
 from tests.support.chains import put
 from tests.support.database import database_settings, open_pool

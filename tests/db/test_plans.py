@@ -13,9 +13,10 @@ import psycopg
 import pytest
 
 import headrace
+from headrace.auth.row_scope import scoped_statements
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.db.pool import Connection, SharedPool
-from headrace.db.statements import Statement, named_statements
+from headrace.db.statements import Statement
 from headrace.following.run_watcher import Watcher
 from headrace.following.thread_watcher import ThreadWatcher
 from headrace.threads.removal import ThreadRemoval
@@ -35,6 +36,7 @@ _CONNECTION_SECONDS = 20.0
 #: Steps that read most of a table, and why.
 _WHOLE = {
     "assistants_are_listed": "no index has their order; they are few",
+    "crons_are_sorted_and_counted": "as threads",
     "store_items_live": "LangGraph's search: Postgres believes that each item has the prefix",
     "threads_are_sorted_and_counted": "a count counts; no index has this order",
 }
@@ -44,6 +46,8 @@ _QUEUE = "headrace.queue/queue.sql: "
 _SENT = {
     "LATEST",
     "LATEST_SMALL",
+    "headrace.crons/due.sql: seconds_to_next",
+    "headrace.crons/due.sql: take_due_crons",
     "headrace.threads/threads.sql: get_threads",
     "headrace.threads/threads.sql: insert_threads",
     *(
@@ -52,12 +56,16 @@ _SENT = {
             "cancel_remembered_runs",
             "claim_runs_of_locked_threads",
             "lock_ready_threads",
+            "lock_slots",
             "lock_ready_threads_of_callers",
             "lock_thread_of_suspect",
             "lock_threads_of_cancelled",
             "lock_threads_of_lost_runs",
             "lock_threads_of_rescued",
             "look_for_lost_runs",
+            "move_slots",
+            "overdue_crons",
+            "overdue_webhooks",
             "processes_to_take_from",
             "queue_figures",
             "ready_callers",
@@ -185,7 +193,7 @@ def _statements():
                 if file.name.endswith(".sql") and "-- name:" in file.read_text():
                     found |= {
                         f"{module.name}/{file.name}: {name}": text
-                        for name, text in named_statements(module.name, file.name).items()
+                        for name, text in scoped_statements(module.name, file.name).items()
                     }
         elif module.name != "headrace.__main__":
             for name, value in inspect.getmembers(import_module(module.name)):

@@ -11,14 +11,17 @@ import pytest
 import uvloop
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolClosed
+from sqlalchemy import text
 
+from headrace.db.engine import Sessions, build_engine
 from headrace.db.faults import translated_faults
 from headrace.db.pool_builder import build_pool
 from headrace.db.transactions import locking_transaction
-from headrace.errors import DatabaseUnavailable, PoolExhausted
 from headrace.lifecycle import Tasks
+from headrace.unavailable_errors import DatabaseUnavailable, PoolExhausted
 from tests.db.conditions import at_rest, kill_backends, until_at_rest
 from tests.support.database import database_settings, open_pool
+from tests.support.pace import within
 from tests.support.proxy import proxied
 from tests.support.waiting import eventually
 
@@ -208,7 +211,7 @@ async def test_dead_connections_are_passed_over_at_once(size, database_url):
                 await connection.execute("SELECT 1")
             seconds = perf_counter() - started
             print(f"a connection after {seconds:.3f} s")
-            assert seconds < 1
+            assert seconds < within(1)
         await until_at_rest(pool, size)
         await all_can_be_had(pool, size)
 
@@ -226,7 +229,7 @@ async def test_requests_that_meet_only_dead_connections_all_succeed(database_url
         await asyncio.gather(*[user(pool) for _ in range(5 * SIZE)])
         seconds = perf_counter() - started
         print(f"{5 * SIZE} requests after {seconds:.3f} s")
-        assert seconds < 1
+        assert seconds < within(1)
         await until_at_rest(pool, SIZE)
 
 
@@ -251,7 +254,7 @@ async def test_one_request_too_many_is_refused_at_once(database_url):
         started = perf_counter()
         with pytest.raises(PoolExhausted), translated_faults():
             await pool.getconn()
-        assert perf_counter() - started < 0.5
+        assert perf_counter() - started < within(0.5)
         await pool.putconn(holder)
         await pool.putconn(await waiting)
         await until_at_rest(pool, 1)
@@ -285,7 +288,7 @@ async def test_a_server_that_falls_silent_costs_a_request_no_more_than_its_timeo
             await pool.getconn(0.5)
         seconds = perf_counter() - started
         print(f"refused after {seconds:.3f} s")
-        assert seconds < 1.0
+        assert seconds < within(1)
         proxy.flow()
         await until_at_rest(pool, SIZE)
         await all_can_be_had(pool, SIZE)
@@ -355,3 +358,36 @@ def test_a_check_that_begins_at_the_deadline_loses_no_connection(database_url, l
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(ask_a_silent_server())
+
+
+def test_a_cancelled_pipeline_poisons_no_connection(database_url):
+    """A session on a connection that is still in pipeline mode gets no rows, and waits for no
+    commit. A transaction is cancelled after each number of turns of the event loop.
+    """
+
+    async def main() -> None:
+        async with open_pool(database_url, pool_min=1, pool_max=1) as pool:
+            sessions = Sessions(build_engine(pool), timeout_seconds=10)
+
+            async def change() -> None:
+                async with locking_transaction(pool, lock_timeout_seconds=5) as connection:
+                    await connection.execute("SELECT 1")
+
+            async def look() -> object:
+                async with sessions.begin() as session:
+                    return await session.scalar(text("SELECT 7"))
+
+            assert await look() == 7
+            cancelled = 0
+            for turns in range(30 * 40):
+                changing = asyncio.ensure_future(change())
+                for _ in range(turns % 40):
+                    await asyncio.sleep(0)
+                changing.cancel()
+                await asyncio.wait({changing})
+                cancelled += changing.cancelled()
+                assert await look() == 7
+            assert cancelled > 100
+
+    # As the server's; asyncio's own loop looks at sockets less often.
+    uvloop.run(main())

@@ -33,8 +33,8 @@ from headrace.embedded.account import Account
 from headrace.errors import StartupRefusal
 from headrace.graphs.sources import sources_from_objects
 from headrace.observability.slots import StatusBoard
+from headrace.server.database import refused_start
 from headrace.server.lifespan import serving
-from headrace.server.resources import refused_start
 from headrace.setting_groups import WorkerSettings
 from headrace.settings import Settings
 from headrace.worker.heartbeat import Heartbeat

@@ -7,7 +7,7 @@ import pytest
 
 from headrace.db.faults import DatabaseAway, translated_faults
 from headrace.db.repeats import repeated
-from headrace.errors import DatabaseUnavailable, PoolExhausted, StatementTooSlow
+from headrace.unavailable_errors import DatabaseUnavailable, PoolExhausted, StatementTooSlow
 from tests.support.database import open_pool
 
 

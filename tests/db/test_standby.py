@@ -9,7 +9,7 @@ from headrace.db.faults import translated_faults
 from headrace.db.logins import Login
 from headrace.db.pool import RecoveryError, check_connection
 from headrace.db.probe import probe
-from headrace.errors import PoolExhausted
+from headrace.unavailable_errors import PoolExhausted
 from tests.db.conditions import until_at_rest
 from tests.support.database import open_pool
 

@@ -31,7 +31,8 @@ def known_settings() -> set[str]:
         }
         if groups is None:
             names.add(f"HEADRACE_{name}".upper())
-    return names
+    # Short for HEADRACE_AUTH__MODE.
+    return names | {"HEADRACE_AUTH"}
 
 
 @pytest.mark.parametrize("values", [SECRET, URL, FULL, OPEN], ids=lambda path: path.stem)

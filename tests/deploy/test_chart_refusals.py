@@ -109,6 +109,33 @@ def test_a_key_of_the_password_beside_a_url(helm4: Path) -> None:
     )
 
 
+def test_a_role_of_the_pods_without_an_owner(helm4: Path) -> None:
+    said = refusal(helm4, **WITH_SECRET, database__serverRole="app")
+    assert "Set migrationUrlKey, or migrationUrl beside url" in said
+
+
+def test_a_secret_of_the_owner_without_its_key(helm4: Path) -> None:
+    said = refusal(helm4, **WITH_SECRET, database__migrationSecret="owner")
+    assert "Set migrationUrlKey to the key of the owner's URL" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"service__type": "NodePort"}, "service.type NodePort"),
+        ({"service__type": "LoadBalancer"}, "service.type LoadBalancer"),
+        ({"ingress__enabled": True, "ingress__hosts": ["agents.example.org"]}, "ingress.enabled"),
+    ],
+)
+def test_nobody_outside_of_the_cluster_is_let_in_without_a_key(
+    helm4: Path, values: dict[str, Any], where: str
+) -> None:
+    said = refusal(helm4, **WITH_SECRET, auth__mode="none", **values)
+    assert f"auth: mode none lets everybody in, and {where} opens" in said
+    render(helm4, **WITH_SECRET, **values)
+    render(helm4, **WITH_SECRET, auth__mode="none")
+
+
 def test_an_ingress_without_a_host(helm4: Path) -> None:
     assert "Set ingress.hosts" in refusal(helm4, **WITH_SECRET, ingress__enabled=True)
 

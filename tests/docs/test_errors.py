@@ -11,7 +11,7 @@ import pkgutil
 import re
 
 import headrace
-from headrace import errors
+from headrace import admission_errors, errors, unavailable_errors
 from headrace.errors import HeadraceError, RequestError
 from tests.support.sources import ROOT, calls, page
 
@@ -88,8 +88,9 @@ def drawn_tree() -> list[tuple[str, str, str]]:
 def test_the_drawn_tree_is_that_of_the_classes() -> None:
     there = [
         (name, kind.__mro__[1].__name__, str(getattr(kind, "status", "")))
-        for name, kind in vars(errors).items()
-        if inspect.isclass(kind) and kind.__module__ == errors.__name__
+        for module in (errors, admission_errors, unavailable_errors)
+        for name, kind in vars(module).items()
+        if inspect.isclass(kind) and kind.__module__ == module.__name__
     ]
     assert sorted(drawn_tree()) == sorted(
         (name, "" if parent == "Exception" else parent, status) for name, parent, status in there

@@ -11,9 +11,11 @@ from headrace.graphs import manifest_keys
 from headrace.graphs.http_entry import ROOMS
 from tests.support.sources import ROOT, page
 
-#: Read by tests and by the shell, not by the server; and the placeholder of an image's name.
+#: Read by tests and by the shell, not by the server; the placeholder of an image's name; a short
+#: form.
 _NO_SETTINGS = {
     "HEADRACE_API_KEY",
+    "HEADRACE_AUTH",  # short for HEADRACE_AUTH__MODE
     "HEADRACE_IMAGE",
     "HEADRACE_REQUIRE_TOOLS",
     "HEADRACE_TEST_DATABASE_URL",

@@ -15,7 +15,7 @@ _TEXTS = {".md", ".py", ".sql", ".toml", ".yaml", ".tpl", ".txt"}
 #: Pages that nobody who reads the repository has.
 _ABSENT = re.compile(r"\(N\d+[,)]|; N\d+\)|[f]ield note|[s]hared API|[d]esign\.md")
 #: Files of a reader's own project, as the pages name them.
-_READERS_OWN = {"after.py", "before.py", "conftest.py", "env.py", "graph.py", "setup.py"}
+_READERS_OWN = {"after.py", "auth.py", "before.py", "conftest.py", "env.py", "graph.py", "setup.py"}
 _READERS_OWN |= {"file.py", "main.py", "webapp.py"}
 
 
@@ -120,6 +120,15 @@ def test_every_house_word_links_to_a_page_or_names_a_module() -> None:
     entries = re.split(r"^\*\*[^*]+\*\*", page("glossary.md"), flags=re.MULTILINE)[1:]
     for word, entry in zip(house_words(), entries, strict=True):
         assert re.search(r"\]\([\w/.#-]+\)|`[\w/]+\.(?:py|sql)`", entry), word
+
+
+def test_decisions_are_numbered_and_headed_in_one_form() -> None:
+    paths = sorted((_DOCS / "adr").glob("*.md"))
+    headings = {path.name: path.read_text().partition("\n")[0] for path in paths}
+    for name, heading in headings.items():
+        assert re.fullmatch(rf"# {name[:4]}: \S.*[^.]", heading), name
+    numbers = [int(name[:4]) for name in headings]
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_the_readme_is_short() -> None:

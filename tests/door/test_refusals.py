@@ -11,7 +11,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 #: A body's fields, and the word that the sentence has.
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"webhook": "https://example.com/hook"}, "webhook"),
+    ({"webhook": "https://127.0.0.1/hook"}, "webhook"),
+    ({"webhook": "/hook"}, "webhook"),
+    ({"webhook": ["https://example.com/hook"]}, "webhook"),
     ({"feedback_keys": ["good"]}, "feedback_keys"),
     ({"langsmith_tracer": {"project_name": "mine"}}, "langsmith_tracer"),
     ({"thread_id": str(uuid4())}, "thread_id"),

@@ -8,7 +8,7 @@ import pytest
 
 from headrace.edge.body_memory import PIECE_BYTES, BodyMemory
 from headrace.edge.requests import JSONRequest
-from headrace.errors import BodiesFull
+from headrace.unavailable_errors import BodiesFull
 from tests.support.waiting import eventually
 
 MAX_PIECES = 8

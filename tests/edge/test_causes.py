@@ -14,12 +14,15 @@ from fastapi import FastAPI, HTTPException
 from starlette.requests import Request
 
 from headrace.auth.api_keys import ApiKeys
+from headrace.auth.handler_errors import RefusedByHandler
+from headrace.auth.identity import Identity
 from headrace.edge.access_log import AccessLog
 from headrace.edge.body_memory import BodyMemory
 from headrace.edge.gates import RequestGates, lasting, lists
 from headrace.edge.middleware import Middleware
 from headrace.edge.routing import new_router
 from headrace.edge.state import State
+from headrace.edge.web_pages import Origins, WebPages
 from headrace.observability.metrics import Metrics
 from headrace.server.error_handlers import add_error_handlers
 from headrace.settings import Settings
@@ -63,6 +66,8 @@ async def raise_one(code: str) -> None:
         raise ZeroDivisionError
     if code == "teapot":
         raise HTTPException(418, f"a sentence about {id(code)}")
+    if KINDS[code] is RefusedByHandler:
+        raise RefusedByHandler(402, "no", {})
     raise KINDS[code]
 
 
@@ -113,7 +118,15 @@ async def edge() -> AsyncIterator[Edge]:
     async def number(number: int) -> int:
         return number
 
-    state = State(settings, metrics, gates, bodies, ApiKeys([KEY]), AccessLog(metrics.http))
+    state = State(
+        settings,
+        metrics,
+        gates,
+        bodies,
+        Identity(ApiKeys([KEY])),
+        WebPages(Origins(), guarded=False, hosts=None),
+        AccessLog(metrics.http),
+    )
     wrapped = Middleware(app, plain_inside=True)
 
     async def served(scope: Any, receive: Any, send: Any) -> None:
@@ -140,7 +153,9 @@ async def check(edge: Edge, answer: httpx.Response, status: int, code: str) -> N
 
 @pytest.mark.parametrize("code", sorted(KINDS))
 async def test_every_refusal_tells_its_code(edge: Edge, code: str) -> None:
-    await check(edge, await edge.client.get(f"/raise/{code}"), KINDS[code].status, code)
+    # Others of its statuses have the general code of the status.
+    status = 402 if code == "refused_by_handler" else KINDS[code].status
+    await check(edge, await edge.client.get(f"/raise/{code}"), status, code)
 
 
 async def test_errors_outside_of_refusals_have_codes_too(edge: Edge) -> None:
@@ -151,7 +166,8 @@ async def test_errors_outside_of_refusals_have_codes_too(edge: Edge) -> None:
     await check(edge, await client.get("/nowhere"), 404, "not_found")
     await check(edge, await client.put("/raise/bug"), 405, "method_not_allowed")
     await check(edge, await client.get("/raise/teapot"), 418, "bad_request")
-    await check(edge, await client.get("/runs/crons"), 501, "not_implemented")
+    await check(edge, await client.get("/ui/agent"), 501, "not_implemented")
+    await check(edge, await client.get("/mcp"), 404, "door_closed")
 
 
 async def test_what_is_wrong_with_a_body_has_codes(edge: Edge) -> None:
@@ -204,6 +220,7 @@ async def test_guards_of_an_app_of_the_user_tell_codes(
         database_url,
         write_manifest(tmp_path, http=http),
         api_keys=KEY,
+        edge={"metrics": "on"},
         metrics={"cache_seconds": 0},
     )
     async with app_client(settings) as client:

@@ -20,7 +20,7 @@ from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.request_settings import RequestSettings
 from headrace.server.app import create_app
-from headrace.shares import QueueFull
+from headrace.shares import Gate, Places, QueueFull
 from tests.support.apps import GRAPHS, app_client, settings_for, started, write_manifest
 from tests.support.database import open_pool
 from tests.support.waiting import eventually
@@ -48,6 +48,17 @@ def test_a_late_loop_lets_fewer_begin_and_a_calm_one_more():
     assert pace.limit < before / 4
     now = paced(pace, 0.0, 3.0, now=now)
     assert pace.limit == 200
+
+
+def test_more_than_the_first_begin_only_while_the_loop_is_well_in_time():
+    pace = Pace(BOUND, 200)
+    now = paced(pace, 0.0, 3.0)
+    assert pace.limit == 200
+    now = paced(pace, BOUND / 2, 10.0, now=now)
+    # The first may stay: the loop is in time for them.
+    assert 14 < pace.limit < 17
+    paced(pace, BOUND / 2, 10.0, now=now)
+    assert 14 < pace.limit < 17
 
 
 def test_nothing_changes_while_nobody_waits_and_the_loop_is_in_time():
@@ -101,6 +112,11 @@ def with_connection(app: ASGIApp, state: dict[str, Any], lost: asyncio.Future[No
         await app(scope, receive, send)
 
     return told
+
+
+def ungated() -> Gate:
+    """The gate among callers, while there is one."""
+    return Gate(Places(64), timeout_seconds=5)
 
 
 def intake(**settings: float) -> Intake:
@@ -235,7 +251,7 @@ async def test_clients_that_follow_a_run_of_another_request_hold_no_turn(databas
 @pytest.mark.parametrize("has_left_before", [True, False])
 async def test_a_client_that_leaves_gives_up_its_wait(has_left_before):
     gate = intake(at_once=1)
-    turns = Turns(None, gate, Refusals(lambda gate, reason: None))
+    turns = Turns(ungated(), gate, Refusals(lambda gate, reason: None))
 
     def asked(lost: asyncio.Future[None]) -> JSONRequest:
         async def receive():
@@ -273,7 +289,7 @@ async def test_a_client_that_leaves_without_a_wait_gets_its_work_done():
     scope: Scope = {"type": "http", "method": "GET", "headers": [], "state": {}}
     note_connection(scope["state"], lost)
     made = JSONRequest(scope)
-    made.turns = Turns(None, gate, Refusals(lambda gate, reason: None))
+    made.turns = Turns(ungated(), gate, Refusals(lambda gate, reason: None))
     await made.take_turn()
     await asyncio.sleep(0)
     assert gate.held == 1

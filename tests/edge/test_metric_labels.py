@@ -13,7 +13,11 @@ async def test_every_method_on_every_path_makes_no_series_but_those_of_the_api(
     database_url: str,
 ) -> None:
     settings = settings_for(
-        database_url, GRAPHS / "langgraph.json", api_keys=_KEY, metrics={"cache_seconds": 0}
+        database_url,
+        GRAPHS / "langgraph.json",
+        api_keys=_KEY,
+        metrics={"cache_seconds": 0},
+        edge={"metrics": "on"},
     )
     async with app_client(settings) as client:
         described = (await client.get("/openapi.json", headers={"x-api-key": _KEY})).json()

@@ -192,16 +192,23 @@ async def test_head_leaves_its_connection_to_the_next_request(forms_server):
     assert "Exception in ASGI application" not in forms_server.log()
 
 
-async def test_a_body_needs_no_content_type(client):
-    for content_type in (None, "application/json", "application/json; charset=utf-8"):
-        headers = {"content-type": content_type} if content_type else {}
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_sentence_of_a_check_stands_by_itself(client):
+    refused = await client.post("/runs/cancel", json={})
+    told = "body: send either thread_id with run_ids, or status"
+    assert (refused.status_code, refused.json()["detail"]) == (422, told)
+
+
+async def test_a_body_is_called_json_where_no_key_is_needed(client):
+    for content_type in ("application/json", "application/json; charset=utf-8"):
+        headers = {"content-type": content_type}
         answer = await client.post("/threads/search", content=b'{"limit": 1}', headers=headers)
         assert answer.status_code == 200
         assert len(answer.json()) <= 1
-    for content_type in ("text/plain", "application/x-www-form-urlencoded", "application/xml", "?"):
-        headers = {"content-type": content_type}
+    for wrong in (None, "text/plain", "application/x-www-form-urlencoded", "?"):
+        headers = {"content-type": wrong} if wrong else {}
         answer = await client.post("/threads/search", content=b"{}", headers=headers)
-        assert answer.status_code == 422
+        assert answer.status_code == 415
         assert "Content-Type: application/json" in answer.json()["detail"]
 
 
@@ -242,21 +249,6 @@ async def test_a_page_of_nothing_is_empty_or_refused(client, run, method, path, 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/threads/T/commands"),
-        ("GET", "/threads/T/commands"),
-        ("POST", "/threads/T/stream/events"),
-        ("POST", "/runs/crons"),
-        ("POST", "/runs/crons/"),
-        ("POST", "/runs/crons/search"),
-        ("POST", "/runs/crons/count"),
-        ("PATCH", "/runs/crons/x"),
-        ("DELETE", "/runs/crons/x"),
-        ("GET", "/runs/crons/x"),
-        ("POST", "/threads/T/runs/crons"),
-        ("POST", "/mcp"),
-        ("GET", "/mcp/"),
-        ("POST", "/a2a/x"),
-        ("GET", "/.well-known/agent-card.json"),
         ("GET", "/ui/agent"),
     ],
 )
@@ -267,6 +259,26 @@ async def test_what_other_servers_have_is_named(client, run, method, path):
     assert told["code"] == "not_implemented"
     assert "not in headrace" in told["detail"]
     assert told["detail"].count(".") >= 2
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "door"),
+    [
+        ("POST", "/mcp", "mcp"),
+        ("GET", "/mcp/", "mcp"),
+        ("POST", "/a2a/x", "a2a"),
+        ("GET", "/.well-known/agent-card.json", "a2a"),
+        ("POST", "/v1/chat/completions", "openai"),
+        ("POST", "/v1/responses", "openai"),
+        ("GET", "/v1/models", "openai"),
+    ],
+)
+async def test_a_closed_door_says_how_it_is_opened(client, method, path, door):
+    answer = await client.request(method, path)
+    assert answer.status_code == 404
+    told = answer.json()
+    assert told["code"] == "door_closed"
+    assert f"name {door} in HEADRACE_SERVER__DOORS or in http.doors" in told["detail"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def entry(tmp_path):
 
 def test_what_is_said_is_what_the_store_gets(entry):
     ttl = {"default_ttl": 90, "refresh_on_read": False, "sweep_interval_minutes": 0.5, "later": 1}
-    read = entry({"ttl": ttl, "index": {"dims": 3}}).ttl
+    read = entry({"ttl": ttl, "index": {"dims": 3, "embed": "openai:x"}}).ttl
     assert read.sweep_interval_minutes == 0.5
     assert read.as_config() == {
         "default_ttl": 90,

@@ -18,23 +18,37 @@ GRAPHS = {"agent": "./hr_g.py:graph"}
 
 #: What the manifest says besides, by what is wrong with it.
 MANIFESTS: dict[str, dict[str, Any]] = {
-    "auth": {"auth": {"path": "./auth.py:auth"}},
+    "handlers without a name": {"auth": {"path": "./auth.py"}},
     "encryption": {"encryption": {"path": "./crypt.py:encryption"}},
     "a checkpointer of one's own": {"checkpointer": {"path": "./saver.py:saver"}},
     "a prefix that is no path": {"http": {"mount_prefix": "api"}},
     "a pattern that is none": {"http": {"cors": {"allow_origin_regex": "("}}},
+    "an origin that is none": {"http": {"cors": {"allow_origins": ["app.example.com"]}}},
+    "an origin that no browser sends": {"http": {"cors": {"allow_origins": ["https://A.example"]}}},
     "an order that is none": {"http": {"middleware_order": "last"}},
     "an app without a name": {"http": {"app": "./app.py"}},
+    "an index without a size": {"store": {"index": {"embed": "openai:x"}}},
+    "an index with a key that is none": {
+        "store": {"index": {"dims": 3, "embed": "openai:x", "size": 3}}
+    },
+    "a model that is none": {"store": {"index": {"dims": 3, "embed": "words"}}},
+    "more numbers than an index takes": {"store": {"index": {"dims": 3072, "embed": "openai:x"}}},
+    "an option of another kind of index": {
+        "store": {
+            "index": {"dims": 3, "embed": "openai:x", "ann_index_config": {"kind": "flat", "m": 4}}
+        }
+    },
     "a type that is none": {"checkpointer": {"serde": {"allowed_msgpack_modules": [["Type"]]}}},
+    "pickle": {"checkpointer": {"serde": {"pickle_fallback": True}}},
 }
 
 NOTICES: dict[str, Any] = {
     "auth": {"disable_studio_auth": True},
-    "store": {"index": {"dims": 3, "embed": "openai:x"}, "tll": {}},
-    "webhooks": {},
+    "store": {"tll": {}},
+    "webhooks": {"url": {"hosts": []}},
     "crons": [],
     "priority": {"path": "./p.py:p"},
-    "checkpointer": {"serde": {"pickle_fallback": True}},
+    "checkpointer": {"serde": {"allowed_msgpack_modules": True, "allowed_json_modules": True}},
     "http": {"cors": {"allow_origins": ["*"], "allow_credentials": True}, "prefix": "/api"},
     "grahps": {},
     "ui": {"agent": "./ui.tsx"},
@@ -57,6 +71,31 @@ def read(tmp_path, monkeypatch):
     return read
 
 
+_STATE = """
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypedDict
+from langgraph.graph import StateGraph
+
+class Colour(Enum):
+    RED = 1
+
+@dataclass
+class Listed:
+    colour: Colour
+
+@dataclass
+class Thing:
+    inner: "Listed | None"
+
+class State(TypedDict):
+    things: dict[str, list[Thing]]
+
+graph = StateGraph(State)
+graph.add_node("node", lambda state: {})
+graph.set_entry_point("node")
+"""
+
 #: Manifest and the file that it names, by what is wrong with what is in there.
 PROJECTS: dict[str, tuple[dict[str, Any], str]] = {
     "a factory that wants a thing": ({}, "def graph(config, runtime, thing): ..."),
@@ -66,6 +105,22 @@ PROJECTS: dict[str, tuple[dict[str, Any], str]] = {
     "no app": ({"http": {"app": "./hr_g.py:thing"}}, "thing = object()"),
     "the class of an app": ({"http": {"app": "./hr_g.py:FastAPI"}}, "from fastapi import FastAPI"),
     "an app that is not there": ({"http": {"app": "./hr_g.py:ap"}}, "app = 1"),
+    "a model that is not there": (
+        {"store": {"index": {"dims": 3, "embed": "./words.py:embed"}}},
+        "graph = lambda: None",
+    ),
+    "a model that is no function": (
+        {"store": {"index": {"dims": 3, "embed": "./hr_g.py:words"}}},
+        "words = 3",
+    ),
+    "a provider that is none": (
+        {"store": {"index": {"dims": 3, "embed": "nobody:words"}}},
+        "",
+    ),
+    "a state whose types are not listed": (
+        {"checkpointer": {"serde": {"allowed_msgpack_modules": [["hr_g", "Listed"]]}}},
+        _STATE,
+    ),
     "an app that raises": ({"http": {"app": "./hr_g.py:app"}}, "\nraise RuntimeError('no key')"),
 }
 

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
-from headrace.errors import DatabaseUnavailable, PoolExhausted
 from headrace.health.checks import DatabaseCheck, DatabaseProbe
 from headrace.lifecycle import Supervision
+from headrace.unavailable_errors import DatabaseUnavailable, PoolExhausted
 from tests.support.database import PrivatePostgres, open_pool
 from tests.support.waiting import eventually
 

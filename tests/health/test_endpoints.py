@@ -11,13 +11,17 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from headrace.auth.api_keys import ApiKeys
+from headrace.auth.identity import Identity
 from headrace.edge.state import State
+from headrace.edge.web_pages import Origins, WebPages
 from headrace.health.checks import DatabaseProbe
 from headrace.health.endpoints import router
 from headrace.health.service import HealthService
 from headrace.lifecycle import Supervision
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
+from headrace.settings import Settings
 from tests.support.measured import board_with
 from tests.support.probes import ToldDatabase, ToldSchema
 from tests.support.waiting import eventually
@@ -60,7 +64,9 @@ async def served() -> AsyncIterator[Served]:
             schema=this.schema,
             supervision=Supervision(),
         )
-        yield {"headrace": State(health)}
+        pages = WebPages(Origins(), guarded=False, hosts=None)
+        identity = Identity(ApiKeys([]))
+        yield {"headrace": State(health, Settings(), identity, pages)}
 
     app = FastAPI(lifespan=lifespan)
     app.include_router(router)

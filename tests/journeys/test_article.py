@@ -37,7 +37,7 @@ def say(url: str, message: str, thread_id: str) -> str:
 
 def test_an_articles_chat_moves_over_with_its_conversations(tmp_path, empty_database_url):
     project = Project(tmp_path / "article", "article", "from-the-tutorial.md")
-    project.set(DATABASE_URL=empty_database_url)
+    project.set(DATABASE_URL=empty_database_url, HEADRACE_PROCESSES="1")
     with project.serving("uvicorn", "main:app", ready="/docs") as url:
         assert say(url, "remember tea", "1") == "turn 1, known: tea"
         assert say(url, "hello", "1") == "turn 2, known: tea"

@@ -68,7 +68,7 @@ def test_a_shop_takes_in_headrace(tmp_path, empty_database_url):
     if not CLASHES:
         models = shop.folder / "models.py"
         models.write_text(models.read_text().replace('"threads"', '"forum_threads"'))
-    shop.set(DATABASE_URL=empty_database_url)
+    shop.set(DATABASE_URL=empty_database_url, HEADRACE_PROCESSES="1")
 
     # As it was: its own tests pass. They write in the forum.
     shop.run("pytest", "-q", "tests")
@@ -92,6 +92,7 @@ def test_a_shop_takes_in_headrace(tmp_path, empty_database_url):
 
 def test_the_same_app_in_development_needs_no_database(tmp_path):
     shop = Project(tmp_path / "shop", "shop", "library.md")
+    shop.set(HEADRACE_PROCESSES="1")
     models = shop.folder / "models.py"
     if CLASHES:
         shop.set(**{SCHEMA: "headrace"})

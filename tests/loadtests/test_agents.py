@@ -234,7 +234,7 @@ def test_what_more_agents_would_take_and_what_is_told():
 
 
 def test_a_sample_belongs_to_the_innermost_package_that_is_named():
-    outer = "run (asyncio/runners.py:118);_follow (headrace/worker/executor.py:320)"
+    outer = "run (asyncio/runners.py:118);_follow (headrace/worker/graph_runner.py:180)"
     assert part_of(outer) == "headrace: worker"
     assert part_of(f"{outer};publish (headrace/events/channel.py:200)") == "headrace: events"
     pydantic = f"{outer};_process (openai/_streaming.py:90);construct (pydantic/main.py:1)"

@@ -97,7 +97,10 @@ def test_what_an_old_failed_upgrade_left_is_told_apart(empty_database_url):
     settings = database_settings(empty_database_url)
     upgrade(settings)
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
-        connection.execute("DROP TABLE runs, threads, assistant_versions, assistants, processes")
+        connection.execute(
+            "DROP TABLE crons, runs, threads, assistant_versions, assistants, processes,"
+            " webhook_deliveries, store_index, store_index_paths, api_keys"
+        )
         connection.execute("DROP TABLE run_events, idempotency_keys, schema_compat")
         connection.execute("DROP FUNCTION threads_set_listed")
         connection.execute("UPDATE headrace_alembic_version SET version_num = '0002'")

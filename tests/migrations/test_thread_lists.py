@@ -12,6 +12,7 @@ DROP TRIGGER threads_listed_metadata ON threads;
 ALTER TABLE threads DROP COLUMN halted_status, DROP COLUMN graph_id, DROP COLUMN assistant_id,
   DROP COLUMN ttl_minutes, DROP COLUMN ttl_strategy, DROP COLUMN sweep_at, DROP COLUMN pruned_at;
 DROP INDEX threads_metadata_idx;
+DROP TABLE crons, webhook_deliveries, store_index, store_index_paths, api_keys;
 UPDATE headrace_alembic_version SET version_num = '0006';
 INSERT INTO threads (thread_id, status, metadata)
 SELECT status || n, status, jsonb_build_object('graph_id', 'g', 'assistant_id', n::text)

@@ -13,11 +13,9 @@ from headrace.db.schema import known_revisions, scripts_folder
 from tests.migrations.commands import run_headrace
 from tests.support.database import database_settings
 from tests.support.live import GRAPHS, live_server
+from tests.support.start_times import start_limit_seconds
 
 HEAD = known_revisions()[-1]
-
-#: Serve must refuse at once: gunicorn would otherwise start its processes again and again.
-REFUSAL_SECONDS = 5.0
 
 
 def execute(url: str, statement: str) -> None:
@@ -53,7 +51,8 @@ def refused_sentence(folder, database_url: str) -> str:
     assert answer.returncode != 0
     assert "Traceback" not in answer.stderr
     (sentence,) = [line for line in answer.stderr.splitlines() if line.startswith("HR")]
-    assert seconds <= REFUSAL_SECONDS
+    # At once: gunicorn would otherwise start its processes again and again.
+    assert seconds <= start_limit_seconds()
     return sentence
 
 

@@ -4,7 +4,9 @@ import time
 
 import pytest
 
-from headrace.observability.masking import mask_secrets, mask_text
+from headrace.error_text import MAX_BYTES
+from headrace.observability.masking import mask_secrets, mask_text, masked_text
+from headrace.tracing.open_spans import span_name, span_text
 
 SECRETS = ("g3heim", "sup3r/s3cret+x", "1234567890", "ab.cd-ef_gh~ij", "p%40ss")
 
@@ -70,6 +72,7 @@ def test_a_secret_is_masked_in_every_text(text: str) -> None:
         "AKIAIOSFODNN7EXAMPLE",
         "AIzaSyA0123456789abcdefghijklmnopqrstu",
         "hf_0123456789abcdefghij",
+        "hr_0123456789ab_0123456789abcdef0123456789abcdef0123456789abcdef",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
     ],
 )
@@ -158,3 +161,18 @@ def test_a_hostile_text_takes_time_in_proportion(unit: str) -> None:
     began = time.process_time()
     mask_text(text)
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("max_bytes", [200, 1000, MAX_BYTES])
+def test_no_half_of_a_secret_is_left_where_a_text_is_cut(max_bytes: int) -> None:
+    secret = "postgresql://app:hunter2-hunter3@db/app"
+    for cut in (max_bytes // 2, max_bytes, 2 * max_bytes, 5 * max_bytes):
+        for before in range(cut - len(secret), cut + 1, 3):
+            text = f"{'x' * before}{secret}{'y' * 3 * max_bytes}"
+            told = masked_text(text, max_bytes=max_bytes)
+            assert len(told.encode()) <= max_bytes
+            assert " [... cut from " in told
+            assert "hun" not in told
+            assert "er3" not in told
+            assert "hun" not in span_text(text)
+            assert "hun" not in span_name(text)

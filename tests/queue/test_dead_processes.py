@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from headrace.auth.principal import ANONYMOUS
 from headrace.errors import LeaseLost
 from headrace.ids import uuid7
 from tests.support.runs import DONE, expire_process, insert_running_run, register_process
@@ -58,7 +59,7 @@ async def test_it_is_judged_as_if_its_lease_had_expired(queue, database):
         assert (run.failures, run.status) == (failures, "pending" if failures < 3 else "error")
     owner = register_process(database)
     await queue.start_run_if_free(stopped, owner)
-    await queue.cancel("default", [stopped.run_id], "interrupt", "enough", "client")
+    await queue.cancel(ANONYMOUS, [stopped.run_id], "interrupt", "enough", "client")
     (run,) = await take(queue, owner)
     assert run.status == "interrupted"
 

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from headrace.auth.principal import ANONYMOUS
 from headrace.queue.ends import RELEASED
 from tests.support.runs import DONE, expire_process, insert_running_run
 from tests.support.runs import register_process as register
@@ -67,7 +68,7 @@ async def test_the_attempt_with_which_a_lost_run_ends_is_kept(queue, database, a
     owner, wanted = register(database), request()
     await queue.start_run_if_free(wanted, owner)
     if asked:
-        await queue.cancel("default", [wanted.run_id], "interrupt", "enough", "client")
+        await queue.cancel(ANONYMOUS, [wanted.run_id], "interrupt", "enough", "client")
     await rescue(queue, database, owner, max_failures=1)
     ended, attempt = database.execute("SELECT status, attempt FROM runs").fetchone()
     assert ended == ("interrupted" if asked else "error")
@@ -105,9 +106,9 @@ async def test_a_damaged_list_holds_up_no_rescue(queue, database, damaged):
 async def test_the_first_reason_stays(queue, database):
     wanted = request()
     await queue.start_run_if_free(wanted, register(database))
-    await queue.cancel("default", [wanted.run_id], "interrupt", "enough", "disconnect")
+    await queue.cancel(ANONYMOUS, [wanted.run_id], "interrupt", "enough", "disconnect")
     first = database.execute("SELECT cancel_reason, cancel_asked_at FROM runs").fetchone()
-    await queue.cancel("default", [wanted.run_id], "rollback", "enough", "client")
+    await queue.cancel(ANONYMOUS, [wanted.run_id], "rollback", "enough", "client")
     again = database.execute("SELECT cancel_reason, cancel_asked_at FROM runs").fetchone()
     assert first == again
     assert first[0] == "disconnect"

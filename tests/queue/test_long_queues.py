@@ -11,6 +11,7 @@ from headrace.checkpoints.fence import RunToken
 from headrace.queue.queue import Queue
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
+from tests.support.pace import within
 from tests.support.runs import DONE, register_process, run_request
 
 GRAPHS = ["agent"]
@@ -56,9 +57,9 @@ async def test_hundreds_that_wait_on_one_thread_go_in_order_and_hold_up_nobody(q
         await end(queue, running, owner)
         assert await claim(queue, owner) == [following.run_id]
         running = following
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < within(2)
     cancelled = await queue.cancel(
-        ANONYMOUS.tenant, [run.run_id for run in behind[5:]], "interrupt", "enough", "client"
+        ANONYMOUS, [run.run_id for run in behind[5:]], "interrupt", "enough", "client"
     )
     assert len(cancelled) == MANY - 5
     await end(queue, running, owner)
@@ -86,7 +87,7 @@ async def test_hundreds_that_wait_for_their_time_come_once_each_and_not_before(q
     beside = run_request("later-0")
     await queue.start_run_if_free(beside, owner)
     await end(queue, beside, owner)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < within(2)
     database.execute("UPDATE runs SET created_at = now() WHERE status = 'pending'")
     database.execute("UPDATE threads SET ready_at = now() WHERE ready_at IS NOT NULL")
     claimed = []

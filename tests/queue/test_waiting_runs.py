@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from headrace.auth.principal import ANONYMOUS, Principal
 from headrace.checkpoints.fence import RunToken
 from headrace.errors import LeaseLost, RunForgotten, ThreadBusy
 from headrace.idempotency.schemas import RequestKey
@@ -15,7 +16,7 @@ from headrace.ids import uuid7
 from headrace.queue.ends import RELEASED, RunEnd, StopAsked
 from headrace.queue.queue import Queue
 from headrace.queue.rows import Attempt
-from headrace.queue.starts import KeyedStart
+from headrace.queue.starts import CheckedStart
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 from tests.support.runs import DONE, default_isolation, expire_process
@@ -107,6 +108,36 @@ async def test_a_claimed_run_knows_the_request_that_made_it(queue, database, own
     assert after.request.request_id == "second"
 
 
+async def test_a_thread_names_the_graph_that_executed_it_last(queue, database, owner):
+    """Its state is read with that graph. A run of another graph that waits has executed nothing."""
+
+    def named():
+        return one(
+            database,
+            "SELECT metadata ->> 'graph_id', metadata ->> 'assistant_id', graph_id FROM threads",
+        )
+
+    mine, others = ("agent", str(UUID(int=1)), "agent"), ("other", str(UUID(int=2)), "other")
+    first = request()
+    second, third = (
+        replace(request(), graph_id="other", assistant_id=UUID(int=2)) for _ in range(2)
+    )
+    await queue.enqueue(first)
+    # A thread that had no run can be found by its graph at once.
+    assert named() == mine
+    assert await claim(queue, owner) == [first.run_id]
+    await queue.enqueue(second)
+    assert named() == mine
+    await end(queue, first, owner)
+    assert named() == mine
+    await queue.cancel(ANONYMOUS, [second.run_id], "interrupt", "enough", "client")
+    assert named() == mine
+    await queue.enqueue(third)
+    (claimed,) = await queue.claimer.claim(owner, [*GRAPHS, "other"], 10)
+    assert claimed.request.run_id == third.run_id
+    assert named() == others
+
+
 @pytest.mark.parametrize("queued", [False, True])
 async def test_a_keyed_run_is_confirmed_with_its_making_and_never_made_again(
     queue, database, owner, queued
@@ -160,7 +191,7 @@ async def test_a_start_that_is_barred_twice_bars_no_other(database_url, database
     )
     async with open_pool(database_url) as pool, open_writer(pool) as writer:
         outcomes = await asyncio.gather(
-            *(writer.commit(KeyedStart(one, owner)) for one in (barred, other)),
+            *(writer.commit(CheckedStart(one, owner)) for one in (barred, other)),
             return_exceptions=True,
         )
     assert [type(one) for one in outcomes] == [RunForgotten, Attempt]
@@ -349,7 +380,7 @@ async def test_a_rescued_run_goes_on_until_it_has_failed_too_often(queue, databa
 async def test_a_lost_run_that_was_to_be_cancelled(queue, database, owner, action, becomes):
     asked = request()
     await queue.start_run_if_free(asked, owner)
-    await queue.cancel("default", [asked.run_id], action, "enough", "client")
+    await queue.cancel(ANONYMOUS, [asked.run_id], action, "enough", "client")
     expire_process(database, owner)
     await queue.takeover.take_runs_of_lost_processes(LOST, max_failures=1)
     assert status(database, asked.run_id) == becomes
@@ -363,7 +394,7 @@ async def test_a_lost_run_that_was_to_be_cancelled(queue, database, owner, actio
 async def test_a_cancelled_run_that_waits_is_over_at_once(queue, database, owner, action):
     asked = request()
     await queue.enqueue(asked)
-    (told,) = await queue.cancel("default", [asked.run_id], action, "enough", "client")
+    (told,) = await queue.cancel(ANONYMOUS, [asked.run_id], action, "enough", "client")
     assert told.state == ("ended" if action == "interrupt" else "removed")
     assert status(database, asked.run_id) == ("interrupted" if action == "interrupt" else None)
     assert thread(database) == ("idle", None, None)
@@ -374,7 +405,7 @@ async def test_a_rollback_of_a_released_run_is_left_to_whoever_claims_it(queue, 
     asked = request()
     await queue.start_run_if_free(asked, owner)
     await end(queue, asked, owner, RELEASED)
-    (told,) = await queue.cancel("default", [asked.run_id], "rollback", "enough", "client")
+    (told,) = await queue.cancel(ANONYMOUS, [asked.run_id], "rollback", "enough", "client")
     assert told.state == "asked"
     (claimed,) = await queue.claimer.claim(owner, GRAPHS, 1)
     assert claimed.asked.action == "rollback"
@@ -383,12 +414,14 @@ async def test_a_rollback_of_a_released_run_is_left_to_whoever_claims_it(queue, 
 async def test_a_cancel_of_a_strangers_or_unknown_or_ended_run(queue, database, owner):
     asked = request()
     await queue.start_run_if_free(asked, owner)
-    (stranger,) = await queue.cancel("other", [asked.run_id], "interrupt", "", "client")
-    (unknown,) = await queue.cancel("default", [uuid7()], "interrupt", "", "client")
+    (stranger,) = await queue.cancel(
+        Principal("eve", tenant="other"), [asked.run_id], "interrupt", "", "client"
+    )
+    (unknown,) = await queue.cancel(ANONYMOUS, [uuid7()], "interrupt", "", "client")
     assert (stranger.state, unknown.state) == ("unknown", "unknown")
     assert asked_to_stop(database) == {}
     await end(queue, asked, owner)
-    (ended,) = await queue.cancel("default", [asked.run_id], "rollback", "", "client")
+    (ended,) = await queue.cancel(ANONYMOUS, [asked.run_id], "rollback", "", "client")
     assert ended.state == "ended"
     assert status(database, asked.run_id) == "success"
 
@@ -436,7 +469,7 @@ async def test_everything_at_once_leaks_no_slot_and_loses_no_run(database_url, q
                 await end(queue, asked, steady, RELEASED if turn % 3 == 0 else DONE)
             if turn % 4 == 0:
                 action = "rollback" if number % 2 else "interrupt"
-                await queue.cancel("default", [asked.run_id], action, "", "client")
+                await queue.cancel(ANONYMOUS, [asked.run_id], action, "", "client")
 
     async def work(number: int) -> None:
         for turn in range(15):

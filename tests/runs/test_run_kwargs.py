@@ -64,6 +64,19 @@ def test_a_known_caller_is_seen_as_such():
     assert (got["user_id"], got["langgraph_auth_user_id"]) == ("ada", "ada")
 
 
+def test_nobody_forges_a_known_caller():
+    forged = {"user_id": "eve", "langgraph_auth_user": {"identity": "eve"}, "k": 1}
+    forged |= {"langgraph_auth_user_id": "eve", "langgraph_auth_permissions": ["all"]}
+    for stored in (kwargs(config={"configurable": forged}), kwargs({"configurable": forged})):
+        got = config_of(stored, Principal("ada"))["configurable"]
+        assert (got["user_id"], got["langgraph_auth_user_id"], got["k"]) == ("ada", "ada", 1)
+        assert got["langgraph_auth_user"].identity == "ada"
+        assert list(got["langgraph_auth_permissions"]) == []
+        anonymous = config_of(stored)["configurable"]
+        assert (anonymous["user_id"], anonymous["langgraph_auth_user_id"]) == ("eve", "")
+        assert "langgraph_auth_user" not in anonymous
+
+
 def test_the_recursion_limit_is_the_callers_if_there_is_one():
     assert config_of(kwargs())["recursion_limit"] == 25
     assert config_of(kwargs(config={"recursion_limit": 7}))["recursion_limit"] == 7

@@ -186,7 +186,7 @@ async def test_a_run_that_is_to_stop_cannot_end_otherwise(database_url):
         for action, kept in kept_by.items():
             asked = run_request(f"t-{action}")
             attempt = await queue.start_run_if_free(asked, owner)
-            await queue.cancel(asked.principal.tenant, [asked.run_id], action, "stop", "client")
+            await queue.cancel(asked.principal, [asked.run_id], action, "stop", "client")
 
             async def end(run_end: RunEnd, attempt: Attempt = attempt) -> None:
                 await queue.end_if_owned(attempt.token, attempt.request.thread_id, run_end)

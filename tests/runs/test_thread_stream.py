@@ -13,10 +13,10 @@ import pytest
 from langgraph_sdk import get_client
 
 from headrace.auth.principal import ANONYMOUS
-from headrace.errors import Draining
 from headrace.events.sse import RELEASED
 from headrace.runs.schemas import RunCreate
 from headrace.threads.schemas import ThreadCreate
+from headrace.unavailable_errors import Draining
 from tests.support.graphs.graphs import agent
 from tests.support.pair import open_states
 from tests.support.waiting import eventually

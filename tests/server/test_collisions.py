@@ -4,7 +4,7 @@ import json
 
 import pytest
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.responses import PlainTextResponse
 from pydantic import SecretStr
 from starlette.routing import Mount, Route, Router, WebSocketRoute
@@ -208,3 +208,36 @@ def test_what_the_api_hides_of_http_app_is_told(database_url, tmp_path, capsys):
     assert [(line["route"], line["answered_by"]) for line in hidden] == [
         ("PUT /threads", "the API (POST /threads)")
     ]
+
+
+async def their_socket(websocket: WebSocket) -> None:
+    await websocket.accept()
+
+
+SOCKET = "/threads/{thread_id}/stream/events"
+
+
+def app_with_socket(path: str, *, first: bool) -> FastAPI:
+    app = FastAPI()
+    if first:
+        app.add_api_websocket_route(path, their_socket)
+    app.include_router(headrace.router)
+    if not first:
+        app.add_api_websocket_route(path, their_socket)
+    return app
+
+
+def test_a_socket_that_is_never_reached_keeps_the_app_from_starting():
+    with pytest.raises(StartupRefusal, match=r"HR112 route WebSocket /threads/\{name\}/stream"):
+        look_for_collisions(app_with_socket("/threads/{name}/stream/events", first=False).routes)
+
+
+def test_a_socket_that_hides_the_one_of_headrace_is_told():
+    hidden = told(app_with_socket(SOCKET, first=True))
+    assert hidden == [(f"WebSocket {SOCKET}", SOCKET, f"the app (WebSocket {SOCKET})")]
+
+
+@pytest.mark.parametrize("path", ["/socket", "/threads", "/threads/{thread_id}/history"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_socket_hides_no_request_and_is_hidden_by_none(path, first):
+    assert told(app_with_socket(path, first=first)) == []

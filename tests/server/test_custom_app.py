@@ -1,18 +1,29 @@
 """``http.app``: an app of the user's and the API as one."""
 
+import asyncio
+import json
 import sys
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from headrace.auth.api_keys import ApiKeys
+from headrace.auth.handlers import Handlers
+from headrace.auth.identity import Identity
 from headrace.edge.state import State
+from headrace.edge.web_pages import Origins, WebPages
 from headrace.errors import StartupRefusal
+from headrace.lifecycle import Tasks
 from headrace.server.app import create_app
 from headrace.server.custom_app import KeyGuard
 from tests.support.apps import GRAPHS, app_client, settings_for, started, write_manifest
-from tests.support.live import LiveServer
+from tests.support.live import LiveServer, live_server
+from tests.support.waiting import eventually
 
 KEY = "a-key-of-the-tests-1"
+PAGES = WebPages(Origins(), guarded=False, hosts=None)
 APP = f"{GRAPHS / 'webapp.py'}:app"
 OF_STARLETTE = """
 from starlette.applications import Starlette
@@ -105,8 +116,10 @@ async def test_their_routes_need_no_key_unless_the_manifest_says_so(settings):
 
 
 async def test_a_socket_asks_for_a_key_where_its_routes_do():
-    guarded = KeyGuard(reached, needs_key=lambda scope: scope["path"] == "/socket")
-    state = {"headrace": State(ApiKeys([KEY]))}
+    guarded = KeyGuard(
+        reached, needs=lambda scope: "key" if scope["path"] == "/socket" else "nothing"
+    )
+    state = {"headrace": State(Identity(ApiKeys([KEY])), Handlers(), PAGES)}
     for path, headers, first in (
         ("/socket", [], "websocket.close"),
         ("/socket", [(b"x-api-key", KEY.encode())], "websocket.accept"),
@@ -135,6 +148,50 @@ async def test_a_socket_of_theirs_is_served(settings, order):
     assert sent == ["websocket.accept", "websocket.close"]
 
 
+OF_SOCKETS = """
+from fastapi import FastAPI, WebSocket
+
+app = FastAPI()
+
+@app.websocket("/threads/{name}/stream/events")
+async def theirs(websocket: WebSocket, name: str):
+    await websocket.accept(subprotocol="theirs")
+    await websocket.close()
+
+@app.websocket("/{rest:path}")
+async def all_others(websocket: WebSocket, rest: str):
+    await websocket.accept(subprotocol="theirs")
+    await websocket.close()
+"""
+
+
+@pytest.mark.parametrize("order", ["auth_first", "middleware_first"])
+def test_the_socket_of_a_thread_is_the_apis_and_asks_for_its_key(database_url, tmp_path, order):
+    (tmp_path / "hr_sockets.py").write_text(OF_SOCKETS)
+    http = {"app": "./hr_sockets.py:app", "middleware_order": order, "mount_prefix": "/api"}
+    manifest = write_manifest(tmp_path, http=http)
+    with live_server(
+        tmp_path, database_url, config=manifest, processes=1, HEADRACE_API_KEYS=KEY
+    ) as server:
+        base = server.url.replace("http://", "ws://")
+        path = f"{base}/api/threads/0199c0de-0000-7000-8000-000000000000/stream/events"
+        with pytest.raises(InvalidStatus) as refused:
+            connect(path)
+        assert refused.value.response.status_code == 401
+        assert json.loads(refused.value.response.body or b"")["code"] == "unauthenticated"
+        sent = {"x-api-key": KEY}
+        with connect(path, additional_headers=sent) as socket:
+            socket.send(json.dumps({"id": 1, "method": "agent.getTree"}))
+            assert json.loads(socket.recv(timeout=15))["error"] == "no_such_run"
+        # What the API has no WebSocket for is theirs, also where it has a route.
+        for other in ("/api/theirs", "/api/threads"):
+            with connect(f"{base}{other}", subprotocols=[Subprotocol("theirs")]) as socket:
+                assert socket.subprotocol == "theirs"
+        hidden = [line for line in server.log().splitlines() if "route_hidden" in line]
+        assert len(hidden) == 1, hidden
+        assert "WebSocket /threads/{name}/stream/events" in hidden[0]
+
+
 async def receive_connect():
     return {"type": "websocket.connect"}
 
@@ -155,7 +212,7 @@ async def test_with_auth_first_their_middleware_sees_no_stranger(settings):
             assert (answer.status_code, "x-theirs" in answer.headers) == (401, False), path
             known = await client.get(path, headers={"x-api-key": KEY})
             assert (known.status_code == 401, known.headers["x-theirs"]) == (False, "seen"), path
-        for path in ("/ok", "/info", "/livez", "/metrics"):
+        for path in ("/ok", "/info", "/livez", "/health"):
             assert (await client.get(path)).headers["x-theirs"] == "seen", path
 
 
@@ -216,3 +273,40 @@ def test_a_server_that_cannot_serve_it_ends_with_one_sentence(database_url, tmp_
         server.close()
     assert server.log().count("HR107 http.app (./hr_web.py:app): it is an int, not") == 1
     assert "Traceback" not in server.log()
+
+
+OF_WAITS = """
+import asyncio
+from fastapi import FastAPI
+
+app = FastAPI()
+go_on = asyncio.Event()
+
+@app.get("/wait")
+async def wait():
+    await go_on.wait()
+    return "waited"
+
+@app.get("/go")
+async def go():
+    go_on.set()
+"""
+
+
+async def test_requests_to_their_app_leave_places_to_others(settings, tmp_path):
+    (tmp_path / "hr_waits.py").write_text(OF_WAITS)
+    chosen = settings({"app": "./hr_waits.py:app"}, server={"max_connections": 32})
+    async with app_client(chosen) as client:
+        tasks = Tasks()
+        # A quarter of the connections, and of these three quarters for one address.
+        waits = [tasks.start(client.get("/wait"), name=f"wait-{n}") for n in range(6)]
+        await eventually(lambda: sum(map(asyncio.Task.done, waits)) == 0)
+        await asyncio.sleep(0.2)
+        refused = await client.get("/go")
+        assert (refused.status_code, refused.json()["code"]) == (429, "caller_share_used")
+        assert (await client.post("/threads", json={})).status_code == 200
+        waits[0].cancel()
+        await eventually(lambda: waits[0].done())
+        assert (await client.get("/go")).status_code == 200
+        answers = await asyncio.gather(*waits[1:])
+        assert [one.json() for one in answers] == ["waited"] * 5

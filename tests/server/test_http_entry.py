@@ -8,7 +8,10 @@ import pytest
 from starlette.middleware.cors import CORSMiddleware
 
 from headrace.edge.cors import cors_policy
-from headrace.graphs.http_entry import CorsEntry, HeaderRules
+from headrace.errors import StartupRefusal
+from headrace.graphs.http_entry import CorsEntry, HeaderRules, HttpEntry
+from headrace.server.app import create_app
+from headrace.settings import Settings
 from tests.support.apps import app_client, settings_for, write_manifest
 
 KEY = "a-key-of-the-tests-1"
@@ -62,8 +65,9 @@ async def test_a_page_of_this_machine_may_use_a_server_without_keys_and_no_other
         assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_any_page_may_use_a_server_with_keys_and_read_its_refusals(settings):
-    async with app_client(settings(api_keys=KEY)) as client:
+async def test_any_page_may_use_a_server_that_says_so_and_read_its_refusals(settings):
+    everybody = {"allowed_origins": "*"}
+    async with app_client(settings(api_keys=KEY, edge=everybody)) as client:
         answer = await client.options("/threads", headers=preflight())
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "*")
         origin = {"Origin": PAGE}
@@ -123,7 +127,7 @@ async def test_the_manifest_names_other_pages(settings):
     ],
 )
 def test_what_is_a_page_of_this_machine(origin, local):
-    pattern = cors_policy(CorsEntry(max_age=1), keys_needed=False)["allow_origin_regex"]
+    pattern = cors_policy(CorsEntry(max_age=1), Settings())["allow_origin_regex"]
     assert bool(re.fullmatch(pattern, origin)) is local
 
 
@@ -165,6 +169,39 @@ async def test_what_is_disabled_is_not_there(settings):
         body = {"assistant_id": "ctx", "input": {}}
         assert (await client.post("/runs/wait", json=body)).status_code == 200
         assert (await client.post("/assistants/search", json={})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("written", "named", "opened"),
+    [
+        ({}, set(), set()),
+        ({}, {"openai", "mcp"}, {"openai", "mcp"}),
+        ({"doors": ["a2a"]}, {"openai"}, {"openai", "a2a"}),
+        ({"doors": None}, set(), set()),
+        ({"disable_mcp": False}, set(), {"mcp"}),
+        ({"disable_mcp": True, "doors": ["mcp"]}, {"mcp"}, set()),
+        ({"disable_a2a": True}, {"a2a", "openai"}, {"openai"}),
+        ({"disable_runs": True, "doors": ["mcp"]}, {"openai"}, set()),
+        ({"disable_threads": True}, {"openai"}, set()),
+    ],
+)
+def test_a_door_is_open_if_somebody_names_it_and_nobody_closes_it(written, named, opened):
+    assert HttpEntry.model_validate(written).open_doors(named) == opened
+
+
+def test_a_door_that_is_not_there_is_refused(settings):
+    with pytest.raises(ValueError, match="there is no 'agui'; name some of openai, mcp, a2a"):
+        Settings.model_validate({"server": {"doors": "openai, agui"}})
+    with pytest.raises(StartupRefusal, match=r"HR104 .*http\.doors"):
+        create_app(settings({"doors": ["agui"]}))
+
+
+async def test_open_doors_are_described_and_flagged(settings):
+    async with app_client(settings({"doors": ["openai", "mcp"]})) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        flags = (await client.get("/info")).json()["flags"]
+    assert {"/v1/chat/completions", "/v1/responses", "/v1/models", "/mcp"} <= set(paths)
+    assert (flags["openai"], flags["mcp"], flags["a2a"]) == (True, True, False)
 
 
 async def test_a_description_has_the_rooms_that_are_served_only(settings):

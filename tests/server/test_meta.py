@@ -44,9 +44,12 @@ def test_info_tells_versions_and_what_is_there(forms_server):
         "threads",
         "runs",
         "store",
+        "crons",
+        "threads_stream",
         "strict_resume",
+        "webhooks",
     ]
-    assert {"crons", "langsmith", "langsmith_tracing_replicas"} <= set(flags)
+    assert {"langsmith", "langsmith_tracing_replicas"} <= set(flags)
     for name, path in (("crons", "/runs/crons/search"), ("store", "/store/items/search")):
         status = httpx.post(forms_server.url + path, json={}).status_code
         assert (status not in (404, 501)) is flags[name]
@@ -71,7 +74,10 @@ async def test_flags_are_those_of_the_app_that_answers():
         "threads",
         "runs",
         "store",
+        "crons",
+        "threads_stream",
         "strict_resume",
+        "webhooks",
     }
     outer, inner = FastAPI(), APIRouter()
     inner.include_router(meta.info_router)

@@ -10,7 +10,7 @@ from headrace.auth.principal import ANONYMOUS
 from headrace.events.reader import FollowingStopped
 from headrace.events.sse import RELEASED
 from headrace.following.followed_run import FollowedRun
-from headrace.following.thread_watcher import LastSeen
+from headrace.following.thread_runs import LastSeen
 from headrace.runs.schemas import RunCreate
 from headrace.threads.schemas import ThreadCreate
 from tests.following.test_following import Talker, custom, follow, read, told

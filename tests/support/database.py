@@ -57,13 +57,14 @@ class PrivatePostgres:
 
 
 class GuardedPostgres:
-    """A server whose role ``app`` logs in over TCP with a password."""
+    """A server whose role ``app`` logs in over TCP with a password. It owns no table."""
+
+    role = "app"
 
     def __init__(self, trusted_url: str, port: int) -> None:
         #: Leads to the server without a password, as its superuser.
         self.trusted_url = trusted_url
         self.url = f"postgresql://app@127.0.0.1:{port}/postgres"
-        self.execute("CREATE ROLE app LOGIN SUPERUSER")
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.trusted_url, autocommit=True) as connection:

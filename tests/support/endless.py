@@ -1,6 +1,6 @@
 """Requests that never end: how each begins, what follows for ever, and the refusal."""
 
-HEAD = b"POST /body HTTP/1.1\r\nhost: here\r\n"
+HEAD = b"POST /body HTTP/1.1\r\nhost: localhost\r\n"
 
 ENDLESS = {
     "url": (b"GET /", b"a", 414, "request_line_too_long"),

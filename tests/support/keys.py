@@ -1,4 +1,4 @@
-"""Which routes ask a caller for a key: all of a server's own but health, /ok and /info."""
+"""Which routes ask a caller for a key: all of a server's own but probes, /ok and /info."""
 
 import re
 
@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from headrace.server.app import build_router
 
-PUBLIC = {"/ok", "/info", "/livez", "/readyz", "/startupz", "/health", "/metrics"}
+PUBLIC = {"/ok", "/info", "/livez", "/readyz", "/startupz", "/health"}
 
 
 def _routes() -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import httpx
 
 from headrace.server.gunicorn import APPLICATION
 from tests.support.processes import ServerUnderTest
+from tests.support.roles import as_server
 from tests.support.waiting import wait_until
 
 GRAPHS = Path(__file__).parent / "graphs" / "langgraph.json"
@@ -17,13 +18,21 @@ FORMS = GRAPHS.with_name("forms.json")
 
 
 class LiveServer(ServerUnderTest):
-    """``headrace serve`` without its command line."""
+    """``headrace serve`` without its command line.
+
+    It logs in as a role that reads and changes rows. ``database_url`` is that of the owner.
+    """
 
     application = APPLICATION
 
     def __init__(self, folder: Path, database_url: str, **environment: str) -> None:
-        super().__init__(folder, DATABASE_URL=database_url, **environment)
+        super().__init__(folder, DATABASE_URL=self.login(database_url), **environment)
         self.database_url = database_url
+
+    @staticmethod
+    def login(database_url: str) -> str:
+        """The URL that the server gets."""
+        return as_server(database_url)
 
     def wait_ready(self, processes: int = 2) -> None:
         wait_until(lambda: len(self.serving()) >= processes, seconds=60)

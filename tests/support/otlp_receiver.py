@@ -51,6 +51,8 @@ class OtlpReceiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.spans: list[ReceivedSpan] = []
         self.headers: list[dict[str, str]] = []
+        #: The bodies as they came, also what ``spans`` leaves out.
+        self.bodies: list[bytes] = []
         #: What it answers; with another one it takes no spans.
         self.status = 200
         #: While this is not set, requests get no answer.
@@ -63,6 +65,10 @@ class OtlpReceiver(ThreadingHTTPServer):
 
     def of_trace(self, trace_id: str) -> list[ReceivedSpan]:
         return [span for span in list(self.spans) if span.trace_id == trace_id]
+
+    def raw(self) -> bytes:
+        """All that was sent."""
+        return b"".join(self.bodies)
 
     def named(self, name: str) -> list[ReceivedSpan]:
         return [span for span in list(self.spans) if span.name == name]
@@ -89,6 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert self.headers["Content-Type"] == "application/x-protobuf"
         if self.server.status == 200:
             self.server.headers.append(dict(self.headers.items()))
+            self.server.bodies.append(body)
             self.server.spans += read_spans(body)
         answer = ExportTraceServiceResponse().SerializeToString()
         self.send_response(self.server.status)

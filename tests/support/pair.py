@@ -6,13 +6,18 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from headrace.assistants.service import AssistantService
+from headrace.crons.service import CronService
 from headrace.db.pool import SharedPool
 from headrace.edge.state import State
 from headrace.following.thread_watcher import ThreadWatcher
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import sources_from_objects
 from headrace.health.service import HealthService
+from headrace.notices.notifier import PostgresNotifier
 from headrace.observability.metrics import Metrics
+from headrace.protocol.commands import ThreadCommands
+from headrace.protocol.streams import ProtocolStreams
 from headrace.runs.service import RunService
 from headrace.runs.thread_stream import ThreadStreams
 from headrace.server.drain import Drain
@@ -33,10 +38,15 @@ class Process:
         self.graphs = state.get(GraphRegistry)
         self.worker = state.get(Worker)
         self.thread_watcher = state.get(ThreadWatcher)
+        self.notifier: Any = state.find(PostgresNotifier)
+        self.assistants = state.get(AssistantService)
+        self.crons = state.get(CronService)
         self.runs = state.get(RunService)
         self.threads = state.get(ThreadService)
         self.thread_removal = state.get(ThreadRemoval)
         self.thread_streams = state.get(ThreadStreams)
+        self.protocol_commands = state.get(ThreadCommands)
+        self.protocol_streams = state.get(ProtocolStreams)
         self.states = state.get(StateService)
         self.health = state.get(HealthService)
         self.drain = state.get(Drain)

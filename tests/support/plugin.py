@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import certifi
 import psycopg
 import pytest
 import structlog
@@ -21,8 +22,10 @@ from headrace.db.migrate import upgrade
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.settings import DATABASE_URL_VARIABLES, MIGRATION_URL_VARIABLES
 from tests.support.database import GuardedPostgres, PrivatePostgres, database_settings
+from tests.support.doors import open_doors
 from tests.support.live import FORMS, LiveServer, live_server
 from tests.support.processes import free_port
+from tests.support.roles import let_server_in
 
 #: Of the developer's shell, these would change what is tested.
 _STRIPPED_PREFIXES = ("HEADRACE_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "LANGGRAPH_")
@@ -48,6 +51,21 @@ def pytest_configure(config: pytest.Config) -> None:
     # event loop for seconds.
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+    _trust_one_certificate(config)
+
+
+def _trust_one_certificate(config: pytest.Config) -> None:
+    """For each client, httpx reads all certificates of certifi, which takes 30 ms of the processor;
+    a test that polls makes fifty clients a second. No test asks a server that has one of them.
+    """
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")
+    folder = tempfile.TemporaryDirectory(prefix="headrace-test-")
+    config.add_cleanup(folder.cleanup)
+    file = Path(folder.name) / "certificate.pem"
+    file.write_text(f"{first}{end}\n")
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    patch.setattr(certifi, "where", lambda: str(file))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -68,7 +86,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 @contextmanager
-def _data_directory() -> Iterator[Path]:
+def data_directory() -> Iterator[Path]:
     """Where a server that gives up root can still read it; pytest's own folders are private."""
     roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _MEMORY_BYTES
     with tempfile.TemporaryDirectory(
@@ -82,7 +100,7 @@ def _data_directory() -> Iterator[Path]:
 def postgres(pytestconfig: pytest.Config) -> Iterator[EmbeddedPostgres]:
     """The Postgres of this test process; not durable."""
     options = {"max_connections": "200", "max_wal_size": "128MB"}
-    with _data_directory() as data:
+    with data_directory() as data:
         with EmbeddedPostgres(data, durable=False, options=options) as server:
             yield server
         log = server.log_file.read_text(errors="replace").splitlines()
@@ -96,6 +114,7 @@ def template(postgres: EmbeddedPostgres) -> str:
     with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     upgrade(database_settings(postgres.dsn(name)))
+    let_server_in(postgres.dsn(name))
     return name
 
 
@@ -146,11 +165,12 @@ def private_postgres() -> Iterator[PrivatePostgres]:
         "port": str(port),
         "synchronous_commit": "on",
     }
-    with _data_directory() as data:
+    with data_directory() as data:
         server = PrivatePostgres(EmbeddedPostgres(data, durable=False, options=options), port)
         server.start()
         try:
             upgrade(database_settings(server.url))
+            let_server_in(server.url)
             yield server
         finally:
             server.stop()
@@ -160,12 +180,13 @@ def private_postgres() -> Iterator[PrivatePostgres]:
 def guarded_postgres() -> Iterator[GuardedPostgres]:
     """A migrated server of the test's own that asks its role ``app`` for a password."""
     port = free_port()
-    with _data_directory() as data:
+    with data_directory() as data:
         rules = data.with_name("pg_hba.conf")
         rules.write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
         options = {"listen_addresses": "127.0.0.1", "port": str(port), "hba_file": str(rules)}
         with EmbeddedPostgres(data, durable=False, options=options) as postgres:
             upgrade(database_settings(postgres.dsn()))
+            let_server_in(postgres.dsn(), GuardedPostgres.role)
             yield GuardedPostgres(postgres.dsn(), port)
 
 
@@ -193,5 +214,17 @@ def forms_server(
     with (
         new_database(postgres, template) as url,
         live_server(tmp_path_factory.mktemp("forms"), url, config=FORMS) as server,
+    ):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def doors_server(
+    postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
+    """One server with all doors open, for all tests of the doors."""
+    with (
+        new_database(postgres, template) as url,
+        open_doors(tmp_path_factory.mktemp("doors"), url) as server,
     ):
         yield server

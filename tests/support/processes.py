@@ -3,11 +3,9 @@
 import asyncio
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +15,7 @@ import httpx
 
 from headrace.server.gunicorn import arguments
 from headrace.settings import Settings
+from tests.support.masters import PRELOADED, Master, start_master
 from tests.support.waiting import wait_until
 
 APPLICATION = "tests.support.process_app:create_app()"
@@ -39,6 +38,8 @@ class ServerUnderTest:
     """One gunicorn master and its processes, in a folder of their own."""
 
     application = APPLICATION
+    #: The module that runs gunicorn.
+    program = PRELOADED
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
@@ -59,23 +60,29 @@ class ServerUnderTest:
         }
         kept = {name: value for name, value in os.environ.items() if "HEADRACE" not in name}
         self._environment = {**kept, **own, **environment}
-        self.master: subprocess.Popen[bytes] | None = None
+        self._open_files: int | None = None
+        self.master: Master | None = None
 
     def open_health_port(self) -> None:
         """Let it answer health and metrics on ``health_port``; before ``start``."""
         self._environment["HEADRACE_METRICS__PORT"] = str(self.health_port)
 
     def limit_open_files(self, count: int) -> None:
-        """Of processes that the master has not started yet."""
-        assert self.master is not None
-        resource.prlimit(self.master.pid, resource.RLIMIT_NOFILE, (count, count))
+        """Of each of its processes; before ``start``."""
+        self._open_files = count
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "tests.support.preloaded_gunicorn", *self._arguments()]
-        with self.log_file.open("wb") as log:
-            self.master = subprocess.Popen(  # same arguments as `headrace serve` execs
-                command, env=self._environment, stdout=log, stderr=log, cwd=Path.cwd()
-            )
+        self.log_file.write_bytes(b"")
+        self._start_master()
+
+    def _start_master(self) -> None:
+        self.master = start_master(
+            self._arguments(),
+            self._environment,
+            self.log_file,
+            program=self.program,
+            open_files=self._open_files,
+        )
 
     def _arguments(self) -> list[str]:
         before = dict(os.environ)
@@ -122,8 +129,12 @@ class ServerUnderTest:
         os.kill(pid if pid is not None else self.master.pid, number)
 
     def wait_exit(self, seconds: float) -> int:
+        """The exit status of the master."""
         assert self.master is not None
-        return self.master.wait(seconds)
+        try:
+            return self.master.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it still runs; its log:\n{self.log()[-10_000:]}") from None
 
     def close(self) -> None:
         """End what a failed test left."""
@@ -150,9 +161,9 @@ def server(
     under_test = ServerUnderTest(folder, **environment)
     if with_health_port:
         under_test.open_health_port()
-    under_test.start()
     if open_files is not None:
         under_test.limit_open_files(open_files)
+    under_test.start()
     try:
         yield under_test
     finally:

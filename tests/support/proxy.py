@@ -1,12 +1,14 @@
 """A TCP proxy in front of Postgres that fails where a test wants it to.
 
 The interesting moments are around a commit: before the server has it, and after the server has
-carried it out but before the client knows. A commit is a COMMIT, which psycopg sends as a Parse
-message with this very text; or a flush that is a single call of its function, without a COMMIT.
+carried it out but before the client knows. A commit is a COMMIT, which psycopg sends as a Query or,
+in a pipeline, as a Parse message with this very text; or a flush that is a single call of its
+function, without a COMMIT.
 """
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,8 +20,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from headrace.lifecycle import Tasks
 
 _COMMIT = b"COMMIT\0"
-#: A Parse message up to its text: its type, its length, an unnamed statement.
-_BEFORE_COMMIT = 6
+#: A message up to this text. A Query: its type and its length. A Parse: an unnamed statement, too.
+_BEFORE_COMMIT = {b"Q": 5, b"P": 6}
 _BEGIN = b"BEGIN ISOLATION LEVEL"
 
 #: A Parse message of a flush's call, with the name of the prepared statement (most often empty when
@@ -28,6 +30,10 @@ _PARSED = re.compile(rb"P.{4}([^\0]*)\0SELECT [^\0]*headrace_flush_", re.DOTALL)
 _BOUND = re.compile(rb"B.{4}\0([^\0]*)\0", re.DOTALL)
 #: How the server says that a COMMIT, or a flush's call, was carried out.
 _DONE = (_COMMIT, b"SELECT 1\0")
+
+#: A kernel gives up a connection whose peer acknowledges nothing, after ``tcp_user_timeout``
+#: (headrace/db/conninfo.py). Here the kernel acknowledges what the proxy loses.
+_UNACKNOWLEDGED_SECONDS = 30.0
 
 Fault = Literal["hold", "drop", "drop_answer", "hold_answer"]
 
@@ -40,6 +46,8 @@ class AtCommit:
     fault: Fault
     #: Only a COMMIT meets it, and no flush that is one call.
     locked: bool = False
+    #: Only what is sent in one piece with this text meets it.
+    about: str = ""
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -56,6 +64,10 @@ class _Link:
         self.from_server, self.to_server = server
         self.losing_answer: AtCommit | None = None
         self.silent = False
+        #: Nobody is told that the other end has gone silent, however long that lasts.
+        self.acknowledged = False
+        #: Ends the client's connection after it has sent into a silent one.
+        self.given_up: asyncio.TimerHandle | None = None
         #: Prepared statements that are flushes.
         self.flushes: set[bytes] = set()
 
@@ -66,12 +78,21 @@ class _Link:
         """
         self.flushes |= {found[1] for found in _PARSED.finditer(data)}
         if (found := data.find(_COMMIT)) >= 0:
-            return found - _BEFORE_COMMIT
+            begins = [found - before for before in _BEFORE_COMMIT.values()]
+            return next(at for at in begins if data[at : at + 1] in _BEFORE_COMMIT)
         if _BEGIN in data or locked:
             return -1
         return next((m.start() for m in _BOUND.finditer(data) if m[1] in self.flushes), -1)
 
+    def lose_sent(self) -> None:
+        """The client has sent what nobody acknowledges."""
+        if self.given_up is None and not self.acknowledged:
+            loop, client = asyncio.get_running_loop(), self.to_client.transport
+            self.given_up = loop.call_later(_UNACKNOWLEDGED_SECONDS, client.abort)
+
     def cut(self) -> None:
+        if self.given_up is not None:
+            self.given_up.cancel()
         for writer in (self.to_client, self.to_server):
             writer.transport.abort()
 
@@ -79,7 +100,8 @@ class _Link:
 class Proxy:
     """Passes everything on until told otherwise."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, buffer_bytes: int | None = None) -> None:
+        self._buffer_bytes = buffer_bytes
         self._given = conninfo_to_dict(url)
         self._tasks = Tasks()
         self._links: set[_Link] = set()
@@ -92,7 +114,8 @@ class Proxy:
         self.url = ""
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        listening = self._narrowed(socket.create_server(("127.0.0.1", 0)))
+        self._server = await asyncio.start_server(self._serve, sock=listening)
         port = self._server.sockets[0].getsockname()[1]
         # Encryption would hide what is waited for, and asking for it would cost a round trip.
         self.url = make_conninfo(
@@ -116,15 +139,16 @@ class Proxy:
     def connections(self) -> int:
         return len(self._links)
 
-    def next_commit(self, fault: Fault, *, locked: bool = False) -> AtCommit:
+    def next_commit(self, fault: Fault, *, locked: bool = False, about: str = "") -> AtCommit:
         """Arrange what becomes of the next commit that comes by; several are met in turn.
 
         A flush that is one call is held before the server has any of it.
 
         :param locked: meet only a COMMIT, whose transaction has its locks. A flush has a COMMIT if
             sessions begin with a stricter isolation level.
+        :param about: meet only what holds this text, such as an id among a flush's arguments.
         """
-        arranged = AtCommit(fault, locked)
+        arranged = AtCommit(fault, locked, about)
         self._at_commit.append(arranged)
         return arranged
 
@@ -136,10 +160,14 @@ class Proxy:
         """Pass on what was kept, and what comes."""
         self._flows.set()
 
-    def half_open(self) -> None:
-        """Lose what comes on the present connections from now on; neither end is told."""
+    def half_open(self, *, acknowledged: bool = False) -> None:
+        """Lose what comes on the present connections from now on; neither end is told. A client
+        that sends more finds out after its ``tcp_user_timeout``.
+
+        :param acknowledged: it finds out nothing: what is lost is acknowledged.
+        """
         for link in self._links:
-            link.silent = True
+            link.silent, link.acknowledged = True, acknowledged
 
     def retarget(self, url: str) -> None:
         """Serve new connections from another server; those there are stay where they are."""
@@ -174,7 +202,14 @@ class Proxy:
         host, port = str(self._given["host"]), self._given["port"]
         if host.startswith("/"):
             return await asyncio.open_unix_connection(Path(host, f".s.PGSQL.{port}"))
-        return await asyncio.open_connection(host, int(str(port)))
+        reader, writer = await asyncio.open_connection(host, int(str(port)))
+        self._narrowed(writer.get_extra_info("socket"))
+        return reader, writer
+
+    def _narrowed(self, link: socket.socket) -> socket.socket:
+        if self._buffer_bytes:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer_bytes)
+        return link
 
     async def _pass(self) -> None:
         """Return when the way is free."""
@@ -187,10 +222,11 @@ class Proxy:
             while data := await link.from_client.read(1 << 20):
                 await self._pass()
                 if link.silent:
+                    link.lose_sent()
                     continue
-                locked = bool(self._at_commit) and self._at_commit[0].locked
-                at = link.commit_in(data, locked=locked)
-                if at >= 0 and self._at_commit:
+                next_up = self._at_commit[0] if self._at_commit else None
+                at = link.commit_in(data, locked=next_up is not None and next_up.locked)
+                if at >= 0 and next_up is not None and next_up.about.encode() in data:
                     await self._meet(link, data, at, self._at_commit.pop(0))
                 else:
                     link.to_server.write(data)
@@ -234,9 +270,12 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxied(url: str) -> AsyncIterator[Proxy]:
-    """A proxy in front of the server of ``url``."""
-    proxy = Proxy(url)
+async def proxied(url: str, *, buffer_bytes: int | None = None) -> AsyncIterator[Proxy]:
+    """A proxy in front of the server of ``url``.
+
+    :param buffer_bytes: what the kernel keeps for it in each direction, before it reads that.
+    """
+    proxy = Proxy(url, buffer_bytes=buffer_bytes)
     await proxy.start()
     try:
         yield proxy

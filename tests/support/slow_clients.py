@@ -29,7 +29,7 @@ class StreamClient(threading.Thread):
         content = b"" if body is None else json.dumps(body).encode()
         method = "GET" if body is None else "POST"
         self._request = (
-            f"{method} {path} HTTP/1.1\r\nhost: headrace\r\ncontent-type: application/json\r\n"
+            f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
             f"content-length: {len(content)}\r\n\r\n"
         ).encode() + content
         self._rate = rate

@@ -11,7 +11,7 @@ from headrace.errors import InvalidRequest
 from headrace.ids import uuid7
 from headrace.threads.copies import ThreadCopies
 from headrace.threads.creation import ThreadCreation
-from headrace.threads.reader import ThreadReader
+from headrace.threads.reader import ThreadReader, place_of
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.schemas import ThreadTTL
 from tests.support.database import open_pool
@@ -64,7 +64,7 @@ async def test_a_column_of_a_later_release_breaks_no_prepared_statement(database
         copies = ThreadCopies(pool, writer)
 
         async def use() -> None:
-            assert await reader.row(("t", "default")) is not None
+            assert await reader.row(place_of(ANONYMOUS, "t")) is not None
             # psycopg prepares a statement once it has seen it so often.
             for _ in range(7):
                 await copies.copy(ANONYMOUS, "t")

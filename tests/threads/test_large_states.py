@@ -244,3 +244,27 @@ async def test_where_answers_take_all_memory_others_are_told_to_come_again(datab
             unread.let.set()
             assert (await reading).status_code == 200
             assert (await client.get(f"{path}/state")).json() == (await reading).json()
+
+
+async def test_a_door_tells_when_to_come_again(database_url, tmp_path):
+    settings = bounded(database_url, tmp_path, wait_seconds=0.1)
+    manifest = tmp_path / "langgraph.json"
+    opened = {**json.loads(manifest.read_text()), "http": {"doors": ["a2a"]}}
+    manifest.write_text(json.dumps(opened))
+    async with started(create_app(settings)) as app:
+        unread = Unread(app)
+        transport = httpx.ASGITransport(unread)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            large = await grown(client, 4)
+            (run, *_) = (await client.get(f"/threads/{large}/runs")).json()
+            call: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": "tasks/get"}
+            call |= {"params": {"id": run["run_id"]}}
+            assert "result" in (await client.post("/a2a/graph", json=call)).json()
+            slow = {"x-slow": "1"}
+            reading = asyncio.create_task(client.get(f"/threads/{large}/state", headers=slow))
+            await unread.answering.wait()
+            refused = await client.post("/a2a/graph", json=call)
+            assert refused.json()["error"]["data"] == {"code": "answers_full"}
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+            unread.let.set()
+            assert (await reading).status_code == 200

@@ -9,9 +9,11 @@ import pytest
 from langgraph.graph import END, START, StateGraph
 
 from headrace.auth.principal import ANONYMOUS
-from headrace.errors import DatabaseUnavailable, UpdateTooSlow
+from headrace.errors import ThreadBusy
+from headrace.lifecycle import Tasks
 from headrace.states.schemas import StateUpdate
 from headrace.threads.schemas import ThreadCreate
+from headrace.unavailable_errors import DatabaseUnavailable, UpdateTooSlow
 from tests.support.pair import open_states
 
 
@@ -27,8 +29,8 @@ def graph_with(route: Any) -> Any:
     return builder
 
 
-async def change(url: str, route: Any) -> None:
-    async with open_states(url, {"late": graph_with(route)}, count=1) as (here,):
+async def change(url: str, route: Any, **groups: Any) -> None:
+    async with open_states(url, {"late": graph_with(route)}, count=1, **groups) as (here,):
         body = ThreadCreate.model_validate(
             {
                 "metadata": {"graph_id": "late"},
@@ -64,3 +66,49 @@ async def test_a_connection_that_is_lost_meanwhile_is_the_databases_trouble(data
 
     with pytest.raises(DatabaseUnavailable):
         await change(database_url, route)
+
+
+def locked_for(url: str, seconds: float) -> Any:
+    """A node's edge: from now on nothing answers a new checkpoint, for a while."""
+    asked: list[float] = []
+
+    async def lock() -> None:
+        async with await psycopg.AsyncConnection.connect(url) as other:
+            await other.execute("LOCK TABLE checkpoints IN SHARE MODE")
+            asked.append(seconds)
+            await asyncio.sleep(seconds)
+
+    tasks = Tasks()
+
+    async def route(state: State) -> str:
+        if state["log"] == ["x", "y"] and not asked:
+            tasks.start(lock(), name="lock")
+            while not asked:
+                await asyncio.sleep(0.01)
+        return END
+
+    return route
+
+
+async def test_a_change_goes_on_after_a_pause_of_the_database(database_url):
+    requests = {"change_timeout_seconds": 0.6}
+    await change(database_url, locked_for(database_url, 0.9), requests=requests)
+
+
+async def test_who_waits_for_another_change_is_told_so_and_not_that_it_was_slow(database_url):
+    async with open_states(database_url, {"late": graph_with(lambda state: END)}, count=1) as (
+        here,
+    ):
+        body = ThreadCreate.model_validate({"metadata": {"graph_id": "late"}})
+        made = await here.threads.create(ANONYMOUS, body)
+        asked = StateUpdate.model_validate({"values": {"log": ["y"]}, "as_node": "__start__"})
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            await other.execute("SELECT FROM threads FOR UPDATE")
+            with pytest.raises(ThreadBusy, match="is being worked on"):
+                await here.states.update(ANONYMOUS, str(made.thread_id), asked)
+
+
+async def test_a_change_is_repeated_once_and_not_for_ever(database_url):
+    requests = {"change_timeout_seconds": 0.6}
+    with pytest.raises(UpdateTooSlow):
+        await change(database_url, locked_for(database_url, 2.5), requests=requests)

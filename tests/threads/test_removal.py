@@ -10,7 +10,7 @@ from langgraph.store.memory import InMemoryStore
 from headrace.auth.principal import ANONYMOUS
 from headrace.checkpoints.fence import process_key
 from headrace.db.engine import Sessions, build_engine
-from headrace.errors import LeaseLost, RunStillStopping, ThreadNotFound
+from headrace.errors import LeaseLost, ThreadNotFound
 from headrace.event_settings import EventSettings
 from headrace.following.following import Following
 from headrace.following.run_watcher import Watcher
@@ -23,6 +23,7 @@ from headrace.threads.removal import ThreadRemoval
 from headrace.threads.repository import ThreadRepository
 from headrace.threads.run_stops import RunStops
 from headrace.threads.search_repository import ThreadSearchRepository
+from headrace.unavailable_errors import RunStillStopping
 from tests.support.chains import put
 from tests.support.database import open_pool
 from tests.support.engine import open_saver, open_writer

@@ -13,8 +13,8 @@ from langgraph.graph import START, StateGraph
 from langgraph.runtime import RunControl, Runtime
 from langgraph.types import interrupt
 
-from headrace.errors import Draining
 from headrace.queue.rows import QueuedRun
+from headrace.unavailable_errors import Draining
 from tests.support.runs import run_request
 from tests.support.waiting import eventually
 from tests.support.workers import KWARGS, open_worker
@@ -89,7 +89,7 @@ async def drain_in(
 
 
 async def done(worker: Any) -> Any:
-    snapshot = await worker._executions._executor._saver.aget_tuple(
+    snapshot = await worker._executions._executor._runner._saver.aget_tuple(
         {"configurable": {"thread_id": "t"}}
     )
     return snapshot.checkpoint["channel_values"].get("done")

@@ -3,6 +3,7 @@
 import pytest
 import structlog.testing
 
+from headrace.auth.principal import ANONYMOUS
 from headrace.queue.ends import RELEASED
 from tests.support.graphs.faulty import GRAPHS
 from tests.support.runs import expire_process, register_process, run_request
@@ -80,7 +81,7 @@ async def test_a_run_that_has_not_begun_leaves_its_thread_as_it_was(database_url
         for one in (late, behind, doomed):
             await queue.enqueue(one)
         await age(runs, late.run_id, 1)
-        await queue.cancel("default", [doomed.run_id], "interrupt", "enough", "client")
+        await queue.cancel(ANONYMOUS, [doomed.run_id], "interrupt", "enough", "client")
         await age(runs, doomed.run_id, 1)
         (ended,) = await queue.takeover.end_overdue_runs()
         assert ended.run_id == late.run_id
@@ -89,7 +90,7 @@ async def test_a_run_that_has_not_begun_leaves_its_thread_as_it_was(database_url
             before.run_id,
             None,
         )
-        await queue.cancel("default", [behind.run_id], "interrupt", "enough", "client")
+        await queue.cancel(ANONYMOUS, [behind.run_id], "interrupt", "enough", "client")
         assert await queue.takeover.end_overdue_runs() == []
 
 

@@ -125,8 +125,9 @@ async def test_many_sleeping_nodes_do_not_hold_up_another(deaf):
             assert "__error__" not in waited.json()
         await asyncio.to_thread(int)
     await deaf.until_figure("deaf_runs", 13)
-    # What no thread had begun is dropped.
-    assert (await deaf.figures())["threads"] == {"busy": 53, "most": 80}
+    # What no thread had begun is dropped. A thread of the server's own may be busy for a moment.
+    await deaf.until_busy(53)
+    assert (await deaf.figures())["threads"]["most"] == 80
     deaf.until.touch()
     await deaf.until_busy(0)
     await deaf.until_figure("deaf_runs", 0)
@@ -147,16 +148,19 @@ async def test_a_process_that_the_deaf_hold_is_to_be_replaced(
             await deaf.cancel(run)
         assert (await client.get("/readyz")).status_code == 200
 
-        async def unready():
+        async def told():
+            # A starved machine may have another reason before.
             ready = await client.get("/readyz")
-            return ready if ready.status_code != 200 else None
+            return ready.status_code == 503 and why in ready.text
 
-        ready = await eventually(unready, seconds=STOPPED_SECONDS)
-        assert ready.status_code == 503
-        assert why in ready.text
+        await eventually(told, seconds=STOPPED_SECONDS)
         deaf.until.touch()
         await deaf.until_figure("deaf_runs", 0)
-        assert (await client.get("/readyz")).status_code == 200
+
+        async def ready():
+            return (await client.get("/readyz")).status_code == 200
+
+        await eventually(ready, seconds=STOPPED_SECONDS)
 
 
 async def test_a_deaf_run_is_told_and_so_is_its_end(deaf, caplog):

@@ -18,9 +18,12 @@ from headrace.server.resources import Entries, open_resources
 from headrace.settings import Settings
 from headrace.usage.meter import UsageMeter
 from headrace.usage.repository import UsageRepository
+from headrace.webhooks.outbox import Outbox
+from headrace.webhooks.repository import DeliveryRepository
 from headrace.worker.channels import Channels
 from headrace.worker.execution import Execution, Stop
 from headrace.worker.executor import Executor
+from headrace.worker.graph_runner import GraphRunner
 from headrace.worker.run_log import RunLog
 from headrace.worker.temporary_threads import TemporaryThreads
 from tests.support.graphs.graphs import make_slow
@@ -40,16 +43,21 @@ class Process:
         self.metrics = metrics
         log = EventLog(resources.pool, resources.writer, events)
         self.channels = Channels(events, log, PollingNotifier(), metrics)
-        self.executor = Executor(
+        runner = GraphRunner(
             resources.registry,
-            self.queue,
             resources.saver,
             self.channels,
+            UsageMeter(UsageRepository(resources.pool), resources.settings.usage, metrics.usage),
+            recursion_limit=resources.settings.worker.recursion_limit,
+        )
+        self.executor = Executor(
+            runner,
+            self.queue,
             resources.settings.worker,
             RunLog(metrics),
             TemporaryThreads(self.queue, later_seconds=1),
             resources.tracer,
-            UsageMeter(UsageRepository(resources.pool), resources.settings.usage, metrics.usage),
+            Outbox(DeliveryRepository(resources.pool), max_payload_bytes=1024 * 1024),
         )
 
     async def start(self, seconds=0.0, **changes):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from headrace.auth.principal import ANONYMOUS
 from headrace.ids import uuid7
 from headrace.queue.queue import Queue
 from headrace.worker.execution import Stop
@@ -86,7 +87,7 @@ async def begun(runs, **changes):
 
 async def stopped(runs, action, why):
     run_id = await begun(runs)
-    await runs.worker.cancel("default", [run_id], action, "enough", why)
+    await runs.worker.cancel(ANONYMOUS, [run_id], action, "enough", why)
     await runs.end_of(run_id)
     return run_id
 
@@ -121,7 +122,7 @@ async def next_run(runs):
 
 async def waiting_cancel(runs):
     run_id = await runs.start("works", after_seconds=30)
-    await runs.worker.cancel("default", [run_id], "interrupt", "enough", "client")
+    await runs.worker.cancel(ANONYMOUS, [run_id], "interrupt", "enough", "client")
     await runs.end_of(run_id)
     return run_id
 

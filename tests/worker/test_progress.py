@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from headrace.auth.principal import ANONYMOUS
 from headrace.ids import uuid7
 from headrace.queue.ends import RELEASED
 from headrace.queue.queue import Queue
 from headrace.worker.execution import Stop
 from tests.support.graphs import timed
+from tests.support.pace import within
 from tests.support.runs import expire_process, register_process, run_request
 from tests.support.told_runs import told_runs
 from tests.support.waiting import eventually
@@ -101,7 +103,7 @@ async def test_an_interrupted_step_counts_once_it_is_answered(runs):
 async def test_a_start_in_place_waits_for_its_commit_only(runs):
     run_id = await runs.run("chain", {"done": []})
     assert runs.count("headrace_run_attempts_total", began="in_place") == 1
-    assert runs.value_of("headrace_run_queue_seconds_sum", graph="chain") < 0.5
+    assert runs.value_of("headrace_run_queue_seconds_sum", graph="chain") < within(0.5)
     (line,) = runs.lines_of(run_id, "run_started")
     assert (line["in_place"], line["log_level"]) == (True, "debug")
     assert runs.lines_of(run_id, "run_queued") == runs.lines_of(run_id, "run_claimed") == []
@@ -110,7 +112,7 @@ async def test_a_start_in_place_waits_for_its_commit_only(runs):
 async def test_the_wait_counts_from_when_the_run_may_start(runs):
     run_id = await runs.run("chain", {"done": []}, after_seconds=1.0)
     waited = runs.value_of("headrace_run_queue_seconds_sum", graph="chain")
-    assert 0 <= waited < 0.9
+    assert 0 <= waited < within(0.9)
     assert runs.count("headrace_run_attempts_total", began="claimed") == 1
     lines = [line for line in runs.lines_of(run_id) if line["event"].startswith("run_")]
     assert [line["event"] for line in lines] == [
@@ -137,9 +139,9 @@ async def test_a_run_behind_another_waits_as_long_as_that_one(runs):
     await runs.run("chain", {"done": []}, thread_id=thread)
     (queued,) = [line for line in runs.lines if line["event"] == "run_queued"]
     assert queued["reason"] == "busy"
-    assert 0.1 < runs.value_of("headrace_run_queue_seconds_sum", graph="chain") < 2
+    assert 0.1 < runs.value_of("headrace_run_queue_seconds_sum", graph="chain") < within(2)
     (ended,) = runs.lines_of(first, "run_ended")
-    assert ended["queue_seconds"] < 0.1
+    assert ended["queue_seconds"] < within(0.1)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ async def test_the_first_event_is_the_first_that_a_node_has_caused(runs, modes):
     assert seconds <= found
     (line,) = runs.lines_of(run_id, "run_ended")
     assert line["first_event_seconds"] == pytest.approx(found, abs=0.001)
-    assert line["queue_seconds"] + seconds <= found < line["queue_seconds"] + seconds + 1.0
+    assert line["queue_seconds"] + seconds <= found < line["queue_seconds"] + seconds + within(1)
 
 
 async def test_the_age_of_the_oldest_run_is_told(runs):
@@ -162,7 +164,7 @@ async def test_the_age_of_the_oldest_run_is_told(runs):
     await eventually(lambda: runs.worker.oldest_running_seconds >= 0.2)
     second = await runs.start("long", {"done": []})
     assert runs.worker.oldest_running_seconds >= 0.2
-    await runs.worker.cancel("default", [first, second], "interrupt", "enough", "client")
+    await runs.worker.cancel(ANONYMOUS, [first, second], "interrupt", "enough", "client")
     await runs.end_of(first)
     await runs.end_of(second)
     assert runs.worker.oldest_running_seconds == 0

@@ -28,3 +28,18 @@ async def test_it_counts_what_waits_and_for_how_long(database_url):
         await depth.measure()
         assert depth.figures.pending == 2
         assert 60 <= depth.figures.oldest_ready_seconds < 90
+
+
+async def test_it_counts_messages_of_webhooks_that_should_have_been_sent(database_url, database):
+    async with open_pool(database_url) as pool, open_writer(pool) as writer:
+        depth = QueueDepth(Queue(pool, writer), StatusBoard(None, stale_seconds=5.0))
+        database.execute(
+            "INSERT INTO webhook_deliveries (run_id, thread_id, url, state, run, due_at)"
+            " SELECT gen_random_uuid(), 't', 'https://h.example', state, '{}', now() + late"
+            " FROM (VALUES ('due', interval '-70 s'), ('due', '-10 s'), ('due', '30 s'),"
+            " ('sent', '-90 s'), ('dead', '-90 s')) AS given (state, late)"
+        )
+        await depth.measure()
+        assert depth.figures is not None
+        assert depth.figures.webhooks_overdue == 2
+        assert 70 <= depth.figures.oldest_webhook_overdue_seconds < 90

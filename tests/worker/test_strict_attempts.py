@@ -1,5 +1,6 @@
 """A strict resume that goes on in another attempt: the earlier one may have used its answers."""
 
+from headrace.auth.principal import ANONYMOUS
 from headrace.queue.ends import RELEASED
 from tests.support.graphs.door import asks_and_waits
 from tests.support.told_runs import told_runs
@@ -79,7 +80,7 @@ async def test_a_reason_that_comes_a_moment_before_the_end_is_told(database_url,
             runs.worker._roster.places, runs.worker._notifier, enabled=True
         )
         await runs.worker._queue.cancel(
-            "default", [run_id], "interrupt", "enough", "client", "wrong customer"
+            ANONYMOUS, [run_id], "interrupt", "enough", "client", "wrong customer"
         )
         gate.touch()
         outcome = await execution.outcome(20)

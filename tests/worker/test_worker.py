@@ -6,9 +6,10 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from headrace.auth.principal import ANONYMOUS
 from headrace.events.reader import Moved
 from headrace.queue.rows import QueuedRun
-from tests.support.runs import run_request
+from tests.support.runs import insert_running_run, run_request
 from tests.support.waiting import eventually
 from tests.support.workers import KWARGS, open_worker
 
@@ -78,7 +79,7 @@ async def test_what_a_drain_releases_goes_on_elsewhere_from_its_last_checkpoint(
         assert status(database, asked) == ("pending", 1, 0)
     async with open_worker(database_url) as second:
         await eventually(lambda: status(database, asked) == ("success", 2, 0))
-        snapshot = await second._executions._executor._saver.aget_tuple(
+        snapshot = await second._executions._executor._runner._saver.aget_tuple(
             {"configurable": {"thread_id": "t"}}
         )
     # From its input it would have done the first step twice.
@@ -183,7 +184,7 @@ async def test_a_cancel_reaches_the_owner_and_frees_the_thread(database_url, dat
     async with open_worker(database_url) as owner, open_worker(database_url) as other:
         running = slow(seconds=30)
         execution = await owner.submit(running)
-        (told,) = await other.cancel("default", [running.run_id], action, "enough", "client")
+        (told,) = await other.cancel(ANONYMOUS, [running.run_id], action, "enough", "client")
         assert told.state == "asked"
         outcome = await execution.outcome(5)
         assert outcome is not None
@@ -203,3 +204,22 @@ async def test_a_run_that_the_rows_alone_give_to_this_process_is_given_back(data
             assert status(database, asked)[0] == "running"
             await worker._claims.release_unknown()
             assert status(database, asked) == ("pending", 1, 0)
+
+
+async def test_a_claim_that_is_committed_after_it_was_given_up_is_given_back(
+    database_url, database
+):
+    """By then nothing makes the process doubt what it knows."""
+    async with open_worker(database_url) as worker:
+        await (await worker.submit(slow("first", seconds=0))).outcome(5)
+        token = insert_running_run(database, worker._heartbeat.process_id, "late")
+        worker._claims._look_for_unknown_at = 0.0
+
+        def ended():
+            (found,) = database.execute(
+                "SELECT status FROM runs WHERE run_id = %s", (token.run_id,)
+            ).fetchone()
+            return found not in ("running", "pending")
+
+        # It is queued, claimed, and refused: its row has no input.
+        await eventually(ended)

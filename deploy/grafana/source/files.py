@@ -8,6 +8,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from deploy.grafana.source.boards import Board
 from deploy.grafana.source.checkpoints import CHECKPOINTS
+from deploy.grafana.source.crons_and_webhooks import CRONS_AND_WEBHOOKS
 from deploy.grafana.source.one_pod import ONE_POD
 from deploy.grafana.source.overview import OVERVIEW
 from deploy.grafana.source.pool_and_postgres import POOL_AND_POSTGRES
@@ -20,6 +21,7 @@ BOARDS: Final[tuple[Board, ...]] = (
     CHECKPOINTS,
     RUNS_AND_QUEUE,
     STREAMS,
+    CRONS_AND_WEBHOOKS,
     ONE_POD,
 )
 

@@ -18,8 +18,8 @@ from headrace.assistants.schemas import (
     VersionSearch,
 )
 from headrace.assistants.service import AssistantService
-from headrace.auth.dependencies import CurrentPrincipal
 from headrace.checkpoints.row_pages import next_page
+from headrace.edge.access import AssistantDeleter, AssistantReader, CurrentAccess
 from headrace.edge.gates import changes_when, lists
 from headrace.edge.repetition import repeatable
 from headrace.edge.responses import held_response, json_response
@@ -38,18 +38,30 @@ Assistants = Annotated[AssistantService, provided(AssistantService)]
 
 
 @router.post("/assistants", response_model=Assistant)
+@repeatable
 async def create_assistant(
-    body: AssistantCreate, principal: CurrentPrincipal, assistants: Assistants
+    body: AssistantCreate, access: CurrentAccess, assistants: Assistants
 ) -> Response:
     """Create an assistant: a graph with a configuration."""
-    return json_response(Assistant.from_row(await assistants.create(principal, body)))
+    principal, body = await access.to_send(
+        "assistants",
+        "create",
+        body,
+        ("assistant_id", "graph_id", "config", "context", "if_exists", "name"),
+    )
+    reader = None
+    if body.if_exists == "do_nothing" and body.assistant_id is not None:
+        # The answer may show an assistant that is there.
+        reader = await access.to("assistants", "read", assistant_id=body.assistant_id)
+    row = await assistants.create(principal, body, reader=reader)
+    return json_response(Assistant.from_row(row))
 
 
 @router.post("/assistants/search", response_model=list[SelectedAssistant])
 @lists
 @repeatable
 async def search_assistants(
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     assistants: Assistants,
     query: Annotated[AssistantSearch | None, Body()] = None,
 ) -> Response:
@@ -58,7 +70,9 @@ async def search_assistants(
     While there are more, the header `X-Pagination-Next` is set: send that value as `offset` to get
     the next page. A page of large assistants may have fewer than `limit`.
     """
-    query = query or AssistantSearch()
+    principal, query = await access.to_send(
+        "assistants", "search", query or AssistantSearch(), ("graph_id", "limit", "offset")
+    )
     reading = assistants.reading()
     rows, more = await assistants.search(principal, query, reading)
     seen = query.offset + len(rows)
@@ -75,30 +89,37 @@ async def search_assistants(
 @lists
 @repeatable
 async def count_assistants(
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     assistants: Assistants,
     query: Annotated[AssistantFilter | None, Body()] = None,
 ) -> int:
     """Count the assistants that match a filter."""
-    return await assistants.count(principal, query or AssistantFilter())
+    principal, wanted = await access.to_send(
+        "assistants", "search", query or AssistantFilter(), ("graph_id",), limit=None, offset=0
+    )
+    return await assistants.count(principal, wanted)
 
 
 @router.get("/assistants/{assistant_id}", response_model=Assistant)
 async def get_assistant(
-    assistant_id: PathAssistantId, principal: CurrentPrincipal, assistants: Assistants
+    assistant_id: PathAssistantId, principal: AssistantReader, assistants: Assistants
 ) -> Response:
     """Read an assistant, by id or by the name of a graph."""
     return json_response(Assistant.from_row(await assistants.get(principal, assistant_id)))
 
 
 @router.patch("/assistants/{assistant_id}", response_model=Assistant)
+@repeatable
 async def update_assistant(
     assistant_id: PathAssistantId,
     body: AssistantUpdate,
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     assistants: Assistants,
 ) -> Response:
     """Make a new version of an assistant, which runs use from now on."""
+    principal, body = await access.to_send(
+        "assistants", "update", body, ("graph_id", "config", "context", "name"), version=None
+    )
     return json_response(Assistant.from_row(await assistants.update(principal, assistant_id, body)))
 
 
@@ -107,13 +128,17 @@ async def update_assistant(
 @repeatable
 async def delete_assistant(
     assistant_id: PathAssistantId,
-    principal: CurrentPrincipal,
+    principal: AssistantDeleter,
     assistants: Assistants,
     removal: Removal,
+    access: CurrentAccess,
     delete_threads: Annotated[bool, Query()] = False,
 ) -> None:
     """Delete an assistant with all versions, and with `delete_threads` also the threads."""
-    await assistants.delete(principal, assistant_id, threads=removal if delete_threads else None)
+    remover = await access.to("threads", "delete", thread_id=None) if delete_threads else principal
+    await assistants.delete(
+        principal, assistant_id, threads=removal if delete_threads else None, remover=remover
+    )
 
 
 @router.post("/assistants/{assistant_id}/versions", response_model=list[AssistantVersion])
@@ -121,7 +146,7 @@ async def delete_assistant(
 @repeatable
 async def list_assistant_versions(
     assistant_id: PathAssistantId,
-    principal: CurrentPrincipal,
+    principal: AssistantReader,
     assistants: Assistants,
     query: Annotated[VersionSearch | None, Body()] = None,
 ) -> Response:
@@ -138,13 +163,15 @@ async def list_assistant_versions(
 
 
 @router.post("/assistants/{assistant_id}/latest", response_model=Assistant)
+@repeatable
 async def set_latest_assistant_version(
     assistant_id: PathAssistantId,
     body: LatestVersion,
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     assistants: Assistants,
 ) -> Response:
     """Choose the version of an assistant that runs use from now on."""
+    principal = await access.to("assistants", "update", version=body.version)
     row = await assistants.set_latest(principal, assistant_id, body.version)
     return json_response(Assistant.from_row(row))
 
@@ -177,7 +204,7 @@ XRay = Annotated[Annotated[int, Field(ge=0, le=100)] | bool, Query()]
 
 @router.get("/assistants/{assistant_id}/graph", response_model=Drawing)
 async def get_assistant_graph(
-    assistant_id: PathAssistantId, principal: CurrentPrincipal, graphs: Graphs, xray: XRay = False
+    assistant_id: PathAssistantId, principal: AssistantReader, graphs: Graphs, xray: XRay = False
 ) -> Response:
     """Draw the graph of an assistant: nodes and edges.
 
@@ -188,7 +215,7 @@ async def get_assistant_graph(
 
 @router.get("/assistants/{assistant_id}/schemas", response_model=GraphSchemas)
 async def get_assistant_schemas(
-    assistant_id: PathAssistantId, principal: CurrentPrincipal, graphs: Graphs
+    assistant_id: PathAssistantId, principal: AssistantReader, graphs: Graphs
 ) -> Response:
     """Describe the input, output, state and context of the graph of an assistant."""
     return json_response(await graphs.schemas(principal, assistant_id))
@@ -197,7 +224,7 @@ async def get_assistant_schemas(
 @router.get("/assistants/{assistant_id}/subgraphs", response_model=dict[str, GraphSchemas])
 async def get_assistant_subgraphs(
     assistant_id: PathAssistantId,
-    principal: CurrentPrincipal,
+    principal: AssistantReader,
     graphs: Graphs,
     recurse: Annotated[bool, Query()] = False,
 ) -> Response:
@@ -214,7 +241,7 @@ async def get_assistant_subgraphs(
 async def get_assistant_subgraph(
     assistant_id: PathAssistantId,
     namespace: Annotated[str, Path(max_length=10_000)],
-    principal: CurrentPrincipal,
+    principal: AssistantReader,
     graphs: Graphs,
     recurse: Annotated[bool, Query()] = False,
 ) -> Response:

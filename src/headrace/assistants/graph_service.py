@@ -25,7 +25,10 @@ class GraphService:
         return await self._descriptions.drawing(row.graph_id, _config(row), xray=xray)
 
     async def schemas(self, principal: Principal, reference: str) -> dict[str, Any]:
-        row = await self._assistants.get_runnable(principal, reference)
+        return await self.schemas_of(await self._assistants.get_runnable(principal, reference))
+
+    async def schemas_of(self, row: AssistantRow) -> dict[str, Any]:
+        """The schemas of an assistant that was read; its graph must be on this server."""
         return await self._descriptions.schemas(row.graph_id, _config(row))
 
     async def subgraphs(

@@ -1,24 +1,37 @@
-"""Assistants in the database. Each call sees only the caller's tenant.
+"""Assistants in the database. Each call sees the assistants of its caller only.
 
-All tenants can read the system assistants. Only the tenant that owns an assistant can change it.
+All callers can read the system assistants, and nobody can change them.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Update, delete, func, select, text, update
+import structlog
+from sqlalchemy import Select, Update, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.sql.dml import ReturningDelete
 
 from headrace.assistants.schemas import AssistantFilter, AssistantSearch, VersionSearch
-from headrace.auth.principal import SYSTEM, SYSTEM_TENANT, Principal
+from headrace.auth.principal import SYSTEM, Principal
+from headrace.auth.row_scope import (
+    own_assistant,
+    scope_values,
+    visible_assistant,
+    visible_text,
+)
+from headrace.db.cron_tables import CronRow
 from headrace.db.engine import Session, Sessions
 from headrace.db.jsonb import dump_jsonb
+from headrace.db.receipts import Receipts
 from headrace.db.row_sizes import RowPage, read_page
 from headrace.db.tables import AssistantRow, AssistantVersionRow
 from headrace.ids import system_assistant_id
+
+_log = structlog.stdlib.get_logger("headrace.assistants")
 
 #: The columns of an assistant that each version stores.
 _CONTENT = ("graph_id", "name", "description", "config", "context", "metadata_")
@@ -27,15 +40,21 @@ _CONTENT = ("graph_id", "name", "description", "config", "context", "metadata_")
 #: The columns that may be large: callers send them.
 _LARGE = ("config", "context", "metadata")
 
+_VISIBLE = visible_text("assistants", with_system=True)
+_VISIBLE_OF_VERSION = visible_text("a", with_system=True)
+
 
 class AssistantRepository:
     """
     :param list_timeout_seconds: after this time Postgres cancels a list or count.
     """
 
-    def __init__(self, sessions: Sessions, *, list_timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self, sessions: Sessions, receipts: Receipts, *, list_timeout_seconds: float = 10.0
+    ) -> None:
         self._sessions = sessions
-        self._list_timeout = f"{int(list_timeout_seconds * 1000)}ms"
+        self._receipts = receipts
+        self._listing = partial(sessions.listing, list_timeout_seconds)
 
     async def get(self, principal: Principal, assistant_id: UUID) -> AssistantRow | None:
         statement = _readable(principal).where(AssistantRow.assistant_id == assistant_id)
@@ -58,7 +77,7 @@ class AssistantRepository:
             .on_conflict_do_nothing()
             .returning(AssistantRow)
         )
-        async with self._sessions.begin() as session:
+        async with self._changing() as session:
             row = (await session.scalars(statement)).one_or_none()
             if row is not None:
                 await session.execute(_store_version(row.assistant_id))
@@ -72,9 +91,9 @@ class AssistantRepository:
     ) -> AssistantRow | None:
         """Lock the assistant, and store what ``change`` returns for it as a new version.
 
-        :returns: None when the tenant has no such assistant.
+        :returns: None when the caller has no such assistant.
         """
-        async with self._sessions.begin() as session:
+        async with self._changing() as session:
             row = await _locked(session, principal, assistant_id)
             if row is None:
                 return None
@@ -92,7 +111,7 @@ class AssistantRepository:
         self, principal: Principal, assistant_id: UUID, version: int
     ) -> AssistantRow | None:
         """Let runs use this version; None when there is no such assistant or version."""
-        async with self._sessions.begin() as session:
+        async with self._changing() as session:
             row = await _locked(session, principal, assistant_id)
             wanted = await session.get(AssistantVersionRow, (assistant_id, version))
             if row is None or wanted is None:
@@ -104,13 +123,19 @@ class AssistantRepository:
             return row
 
     async def delete(self, principal: Principal, assistant_id: UUID) -> bool:
-        """Delete an assistant with its versions; False when the tenant has no such assistant."""
+        """Delete an assistant with its versions, and disable its crons.
+
+        :returns: False when the caller has no such assistant.
+        """
         statement = delete(AssistantRow).where(
-            _tenant() == principal.tenant, AssistantRow.assistant_id == assistant_id
+            own_assistant(principal), AssistantRow.assistant_id == assistant_id
         )
         async with self._sessions.begin() as session:
             found = await session.execute(statement.returning(AssistantRow.assistant_id))
-            return found.first() is not None
+            if found.first() is None:
+                return False
+            await session.execute(_disable_crons(assistant_id))
+            return True
 
     async def search(
         self, principal: Principal, query: AssistantSearch, *, limit: int, max_bytes: int
@@ -123,7 +148,7 @@ class AssistantRepository:
         conditions, values = _conditions(query)
         order = f"{query.sort_by or 'created_at'} {'ASC' if query.sort_order == 'asc' else 'DESC'}"
         page = f"""
-            SELECT * FROM assistants WHERE tenant IN (:tenant, :system){conditions}
+            SELECT * FROM assistants WHERE {_VISIBLE}{conditions}
             ORDER BY {order}, assistant_id LIMIT :limit OFFSET :offset"""  # noqa: S608 - of constants
         async with self._listing() as session:
             return await read_page(
@@ -131,7 +156,7 @@ class AssistantRepository:
                 AssistantRow,
                 page,
                 _LARGE,
-                {**_readers(principal), **values, "offset": query.offset},
+                {**scope_values(principal), **values, "offset": query.offset},
                 limit=limit,
                 max_bytes=max_bytes,
                 without=without,
@@ -139,21 +164,21 @@ class AssistantRepository:
 
     async def count(self, principal: Principal, query: AssistantFilter) -> int:
         conditions, values = _conditions(query)
-        count = f"SELECT count(*) FROM assistants WHERE tenant IN (:tenant, :system){conditions}"  # noqa: S608 - of constants
+        count = f"SELECT count(*) FROM assistants WHERE {_VISIBLE}{conditions}"  # noqa: S608 - of constants
         async with self._listing() as session:
-            return await session.scalar(text(count), {**_readers(principal), **values}) or 0
+            return await session.scalar(text(count), {**scope_values(principal), **values}) or 0
 
     async def versions(
         self, principal: Principal, assistant_id: UUID, query: VersionSearch, *, max_bytes: int
     ) -> RowPage[AssistantVersionRow]:
         """Newest first."""
-        conditions, values = "", _readers(principal)
+        conditions, values = "", scope_values(principal)
         if query.metadata:
             conditions = " AND v.metadata @> CAST(:metadata AS jsonb)"
             values["metadata"] = dump_jsonb(query.metadata).decode()
         page = f"""
             SELECT v.* FROM assistant_versions AS v JOIN assistants AS a USING (assistant_id)
-            WHERE a.tenant IN (:tenant, :system) AND v.assistant_id = :assistant_id{conditions}
+            WHERE {_VISIBLE_OF_VERSION} AND v.assistant_id = :assistant_id{conditions}
             ORDER BY v.version DESC LIMIT :limit OFFSET :offset"""  # noqa: S608 - of constants
         async with self._listing() as session:
             return await read_page(
@@ -167,22 +192,19 @@ class AssistantRepository:
             )
 
     @asynccontextmanager
-    async def _listing(self) -> AsyncIterator[Session]:
-        """A transaction with a statement_timeout.
-
-        Postgres ignores a cancel request while it compares JSON, but checks its own timeout
-        between rows.
-        """
-        async with self._sessions.begin() as session:
-            await session.execute(
-                select(func.set_config("statement_timeout", self._list_timeout, True))
-            )
+    async def _changing(self) -> AsyncIterator[Session]:
+        """A transaction that may be repeated if it raises DatabaseUnavailable."""
+        async with self._receipts.kept(self._sessions.begin()) as session:
             yield session
+            await session.flush()
+            # SQLAlchemy would empty the rows if the answer to the COMMIT is lost.
+            session.expunge_all()
 
     async def create_system(self, descriptions: Mapping[str, str | None]) -> None:
         """Create the system assistant of each graph, or update its description.
 
-        Several processes may do this at once.
+        Several processes may do this at once. Its id can be told from the name of the graph, so a
+        caller may have taken the id before the graph came: that assistant is replaced.
         """
         rows = [
             {
@@ -200,10 +222,27 @@ class AssistantRepository:
             return
         async with self._sessions.begin() as session:
             table = AssistantRow.__table__
-            await session.execute(insert(table).on_conflict_do_nothing(), rows)  # type: ignore[arg-type] # a Table, typed as FromClause
+            make = insert(table).on_conflict_do_nothing()  # type: ignore[arg-type] # a Table, typed as FromClause
+            # It waits for a caller that makes an assistant with such an id now.
+            await session.execute(make, rows)
+            ids: list[Any] = [row["assistant_id"] for row in rows]
+            taken = await session.scalars(_delete_taken(ids))
+            if assistant_ids := [str(one) for one in taken]:
+                _log.warning("system_assistant_replaced", assistant_ids=assistant_ids)
+                await session.execute(make, rows)
             for row in rows:
                 await session.execute(_describe(row["assistant_id"], row["description"]))
             await session.execute(_store_version(*[row["assistant_id"] for row in rows]))
+
+
+def _delete_taken(assistant_ids: Sequence[UUID]) -> ReturningDelete[UUID]:
+    """Delete assistants of callers that have these ids, with their versions."""
+    return (
+        delete(AssistantRow)
+        .where(AssistantRow.assistant_id.in_(assistant_ids), AssistantRow.tenant != SYSTEM.tenant)
+        .returning(AssistantRow.assistant_id)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _describe(assistant_id: object, text: object) -> Update:
@@ -223,20 +262,22 @@ def _describe(assistant_id: object, text: object) -> Update:
     )
 
 
+def _disable_crons(assistant_id: UUID) -> Update:
+    return (
+        update(CronRow)
+        .where(CronRow.assistant_id == assistant_id, CronRow.enabled)
+        .values(
+            enabled=False,
+            disabled_reason="The assistant was deleted.",
+            look_at=None,
+            updated_at=func.clock_timestamp(),
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
 def _readable(principal: Principal) -> Select[AssistantRow]:
-    return select(AssistantRow).where(_tenant().in_([principal.tenant, SYSTEM_TENANT]))
-
-
-def _tenant() -> ColumnElement[str]:
-    """The tenant, for statements about one assistant: no index is used for it.
-
-    If Postgres believes that the tenant has no assistant, its index looks as good as the key.
-    """
-    return func.coalesce(AssistantRow.tenant, "")
-
-
-def _readers(principal: Principal) -> dict[str, Any]:
-    return {"tenant": principal.tenant, "system": SYSTEM_TENANT}
+    return select(AssistantRow).where(visible_assistant(principal))
 
 
 def _conditions(query: AssistantFilter) -> tuple[str, dict[str, Any]]:
@@ -257,10 +298,10 @@ def _conditions(query: AssistantFilter) -> tuple[str, dict[str, Any]]:
 async def _locked(
     session: Session, principal: Principal, assistant_id: UUID
 ) -> AssistantRow | None:
-    """Lock an assistant of the caller's tenant. Its current content is stored as a version."""
+    """Lock an assistant that the caller may change. Its current content is stored as a version."""
     statement = (
         select(AssistantRow)
-        .where(_tenant() == principal.tenant, AssistantRow.assistant_id == assistant_id)
+        .where(own_assistant(principal), AssistantRow.assistant_id == assistant_id)
         .with_for_update()
     )
     row = (await session.scalars(statement)).one_or_none()

@@ -14,6 +14,7 @@ from headrace.assistants.schemas import (
     AssistantUpdate,
     VersionSearch,
 )
+from headrace.auth.handlers import Handlers
 from headrace.auth.principal import SYSTEM_TENANT, Principal
 from headrace.checkpoints.answer_memory import AnswerMemory, Reading
 from headrace.checkpoints.row_pages import rows_within
@@ -49,12 +50,15 @@ class AssistantService:
         graph_ids: Sequence[str],
         memory: AnswerMemory | None = None,
         limits: RequestLimits | None = None,
+        handlers: Handlers | None = None,
     ) -> None:
+        self._handlers = handlers or Handlers()
+        self._system_ids = frozenset(map(system_assistant_id, graph_ids))
         self._repository = repository
         self._memory = memory or AnswerMemory(AnswerSettings())
         self._graph_ids = frozenset(graph_ids)
         self._limits = limits or RequestLimits(RequestSettings())
-        self._cache: OrderedDict[tuple[str, str], AssistantRow] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str | None, str], AssistantRow] = OrderedDict()
 
     async def create_system(self, descriptions: Mapping[str, str | None]) -> None:
         """Create the system assistant of each graph, or update its description.
@@ -63,9 +67,12 @@ class AssistantService:
         """
         await self._repository.create_system(descriptions)
 
-    async def create(self, principal: Principal, body: AssistantCreate) -> AssistantRow:
+    async def create(
+        self, principal: Principal, body: AssistantCreate, *, reader: Principal | None = None
+    ) -> AssistantRow:
         """Create an assistant, or with ``if_exists=do_nothing`` return the existing one.
 
+        :param reader: the caller as it may read an existing one; None: as it may create one.
         :raises GraphNotFound: this server does not have the graph.
         :raises AssistantExists: an assistant has this id already.
         """
@@ -86,7 +93,7 @@ class AssistantService:
             },
         )
         if row is None and body.if_exists == "do_nothing":
-            row = await self._repository.get(principal, assistant_id)
+            row = await self._repository.get(reader or principal, assistant_id)
         if row is None:
             raise AssistantExists(f"Assistant {assistant_id} already exists")
         return row
@@ -97,11 +104,25 @@ class AssistantService:
         :raises InvalidRequest: ``reference`` is neither a UUID nor the name of a graph.
         :raises AssistantNotFound: the caller can see no assistant with this id.
         """
-        assistant_id = self._id(reference)
+        assistant_id = self.id_of(reference)
         row = await self._repository.get(principal, assistant_id)
         if row is None:
             raise _not_found(assistant_id)
         return row
+
+    async def user(self, principal: Principal, reference: str) -> Principal:
+        """The caller as it may run an assistant: it must be able to read it.
+
+        Everybody may run the assistants that the server has made of its graphs.
+
+        :raises InvalidRequest: ``reference`` is neither a UUID nor the name of a graph.
+        :raises RequestError: the caller may not read it.
+        """
+        assistant_id = self.id_of(reference)
+        if assistant_id in self._system_ids:
+            return principal.unfiltered
+        value = {"assistant_id": assistant_id, "metadata": {}}
+        return await self._handlers.authorize(principal, "assistants", "read", value)
 
     async def get_for_run(
         self, principal: Principal, reference: str, *, reload: bool = False
@@ -113,11 +134,17 @@ class AssistantService:
 
         :param reload: read the database, not the cache.
         """
-        key = (principal.tenant, reference)
-        row = None if reload else self._cache.get(key)
+        key: tuple[str, str | None, str] = (principal.tenant, principal.owner, reference)
+        if reference in self._graph_ids:
+            # All callers see it.
+            key = (SYSTEM_TENANT, None, reference)
+        # With a filter, what the caller sees may change with the metadata of the assistant.
+        cached = not principal.filter or key[0] == SYSTEM_TENANT
+        row = self._cache.get(key) if cached and not reload else None
         if row is None:
             row = await self.get_runnable(principal, reference)
-            self._cache[key] = row
+            if cached:
+                self._cache[key] = row
             if len(self._cache) > _MAX_CACHED:
                 self._cache.popitem(last=False)
         return row
@@ -165,7 +192,7 @@ class AssistantService:
                 "metadata_": metadata,
             }
 
-        assistant_id = self._id(reference)
+        assistant_id = self.id_of(reference)
         row = await self._repository.update(principal, assistant_id, change)
         return row or await self._refuse(principal, assistant_id)
 
@@ -175,7 +202,7 @@ class AssistantService:
         :raises SystemAssistant: the server owns it.
         :raises AssistantNotFound: there is no such assistant, or it has no such version.
         """
-        assistant_id = self._id(reference)
+        assistant_id = self.id_of(reference)
         row = await self._repository.set_latest(principal, assistant_id, version)
         if row is None:
             await self._own(principal, assistant_id)
@@ -188,19 +215,21 @@ class AssistantService:
         reference: str,
         *,
         threads: ThreadRemoval | None = None,
+        remover: Principal | None = None,
     ) -> None:
-        """Delete an assistant with its versions. Accepted runs go on.
+        """Delete an assistant with its versions. Accepted runs go on; its crons are disabled.
 
         :param threads: deletes the threads of the assistant, before the assistant: after a failure
             the caller can try again. None: the threads stay.
+        :param remover: the caller as it may delete threads; None: as it may delete the assistant.
         :raises RunStillStopping: a run on one of its threads does not stop.
         :raises SystemAssistant: the server owns the assistant.
         :raises AssistantNotFound: the caller can see no such assistant.
         """
-        assistant_id = self._id(reference)
+        assistant_id = self.id_of(reference)
         await self._own(principal, assistant_id)
         if threads is not None:
-            await threads.delete_all_of_assistant(principal, assistant_id)
+            await threads.delete_all_of_assistant(remover or principal, assistant_id)
         if not await self._repository.delete(principal, assistant_id):
             raise _not_found(assistant_id)
 
@@ -258,7 +287,11 @@ class AssistantService:
                 f"Graph '{graph_id}' not found. Expected one of: {sorted(self._graph_ids)}"
             )
 
-    def _id(self, reference: str) -> UUID:
+    def id_of(self, reference: str) -> UUID:
+        """The id that a name or id refers to, whether or not there is such an assistant.
+
+        :raises InvalidRequest: ``reference`` is neither a UUID nor the name of a graph.
+        """
         if reference in self._graph_ids:
             return system_assistant_id(reference)
         canonical = canonical_uuid(reference)
@@ -277,7 +310,7 @@ class AssistantService:
         row = await self._repository.get(principal, assistant_id)
         if row is None:
             raise _not_found(assistant_id)
-        if row.tenant == SYSTEM_TENANT != principal.tenant:
+        if row.tenant == SYSTEM_TENANT:
             raise SystemAssistant
 
     async def _refuse(self, principal: Principal, assistant_id: UUID) -> AssistantRow:

@@ -14,7 +14,8 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-from headrace.errors import StrangerRefused, Unauthenticated
+from headrace.admission_errors import StrangerRefused
+from headrace.errors import Unauthenticated
 
 #: The header in which langgraph-sdk sends its ``api_key``.
 HEADER = "x-api-key"
@@ -71,12 +72,23 @@ class ApiKeys:
             return ""
         if presented is None:
             raise Unauthenticated(f"Send an API key in the header {HEADER}.")
+        name = self.name_of(presented)
+        if not name:
+            raise Unauthenticated(f"The API key in the header {HEADER} is not known here.")
+        return name
+
+    def name_of(self, presented: str) -> str:
+        """The name of the caller with this key; empty if it is none of these."""
         digest = _digest(presented)
         # Compare all of them, also after a match.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if not any(matches):
-            raise Unauthenticated(f"The API key in the header {HEADER} is not known here.")
-        return digest.hex()[:_NAME_LENGTH]
+        return digest.hex()[:_NAME_LENGTH] if any(matches) else ""
+
+
+def bearer_of(authorization: str | None) -> str | None:
+    """The key in ``Authorization: Bearer KEY``, as clients of other APIs send it."""
+    scheme, _, key = (authorization or "").partition(" ")
+    return key.strip() or None if scheme.lower() == "bearer" else None
 
 
 def _digest(key: str) -> bytes:

@@ -1,18 +1,16 @@
 """The FastAPI dependency for the caller. Only this module of the room knows HTTP."""
 
-from dataclasses import replace
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 
-from headrace.auth.principal import ANONYMOUS, Principal
-from headrace.shares import current_caller
+from headrace.auth.identity import principal_of
+from headrace.auth.principal import Principal
 
 
-async def current_principal() -> Principal:
-    """The caller. All callers are anonymous: headrace has no identity provider yet."""
-    caller = current_caller.get()
-    return replace(ANONYMOUS, caller=caller) if caller else ANONYMOUS
+async def current_principal(request: Request) -> Principal:
+    """The caller, as the route has found it."""
+    return principal_of(request.scope)
 
 
 CurrentPrincipal = Annotated[Principal, Depends(current_principal)]

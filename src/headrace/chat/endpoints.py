@@ -8,8 +8,7 @@ from headrace.auth.dependencies import CurrentPrincipal
 from headrace.auth.principal import Principal
 from headrace.chat.schemas import ChatReply, ChatRequest
 from headrace.chat.service import ChatService
-from headrace.edge.departures import ClientLeft, unless_left
-from headrace.edge.exchange import exchange_of
+from headrace.edge.departures import ClientLeft
 from headrace.edge.gates import lasting
 from headrace.edge.request_keys import IdempotencyKey
 from headrace.edge.request_traces import trace_of
@@ -17,12 +16,10 @@ from headrace.edge.requests import end_turn, release_body
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import configurable_headers, provided, request_id_of
-from headrace.errors import Draining
-from headrace.events.reader import FollowingStopped
 from headrace.following.followed_run import FollowedRun
 from headrace.idempotency.schemas import RequestKey
 from headrace.runs.response_bodies import INTERRUPTS
-from headrace.runs.responses import locations, streaming_response
+from headrace.runs.responses import locations, outcome_for_client, streaming_response
 
 router = new_router(tag="chat")
 
@@ -51,17 +48,8 @@ async def chat(
     run = await _start(service, principal, body, key, request, tokens=False)
     # The run has its own copy of the input.
     release_body(request)
-    try:
-        # A client that has left must not hold a place: its run may go on for hours.
-        while (outcome := await unless_left(run.outcome(3600), request.receive)) is None:
-            pass
-    except ClientLeft:
-        if (exchange := exchange_of(request.scope)) is not None:
-            exchange.note_cut("client_left")
+    if (outcome := await outcome_for_client(run, request)) is None:
         return Response(status_code=ClientLeft.status)
-    except FollowingStopped:
-        # Another process finishes the run; the reply is then in the thread.
-        raise Draining from None
     return json_response(service.reply(run, outcome).model_dump(), headers=locations(run, "join"))
 
 

@@ -19,17 +19,25 @@ def messages_of(values: Any) -> list[BaseMessage] | None:
 
     A graph without ``add_messages`` may store messages as dictionaries or pairs.
     """
-    messages = values.get("messages") if isinstance(values, Mapping) else None
-    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
+    entries = entries_of(values)
+    if entries is None:
         return None
-    return [message for one in messages if (message := _message(one)) is not None]
+    return [message for one in entries if (message := message_of(one)) is not None]
 
 
-def _message(one: Any) -> BaseMessage | None:
+def entries_of(values: Any) -> Sequence[Any] | None:
+    """The list of messages in the state as it is; None if the state has none."""
+    messages = values.get("messages") if isinstance(values, Mapping) else None
+    if isinstance(messages, Sequence) and not isinstance(messages, str | bytes):
+        return messages
+    return None
+
+
+def message_of(one: Any) -> BaseMessage | None:
+    """The message that an entry of the list is, in whatever form; None if it is no message."""
     try:
         return convert_to_messages([one])[0]
     except (ValueError, NotImplementedError, TypeError, KeyError):
-        # An entry of the list that is not a message.
         return None
 
 

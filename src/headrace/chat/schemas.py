@@ -54,8 +54,8 @@ class ChatRequest(BaseModel):
     user_id: Annotated[str, Field(max_length=255), AfterValidator(storable_id)] | None = Field(
         None,
         description=(
-            "The user who speaks. The graph finds it in its configuration. An API key does not name"
-            " a user, so it does not replace this."
+            "The user who speaks. The graph finds it in its configuration. A caller with an"
+            " identity can only name itself. A key of the settings has no identity."
         ),
     )
     context: dict[str, Any] | None = Field(

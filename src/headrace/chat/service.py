@@ -3,23 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
-
-from headrace.auth.principal import ANONYMOUS, Principal
+from headrace.auth.handlers import Handlers
+from headrace.auth.principal import ANONYMOUS, DEFAULT_TENANT, Principal
 from headrace.chat.replies import interrupts_of, messages_of, reply_of
 from headrace.chat.schemas import ChatReply, ChatRequest
-from headrace.errors import InvalidRequest, RequestError, RunForgotten, ThreadNotFound
+from headrace.errors import Forbidden, InvalidRequest, RequestError, RunForgotten, ThreadNotFound
 from headrace.following.followed_run import FollowedRun
-from headrace.graphs.descriptions import GraphDescriptions
+from headrace.graphs.input_fields import InputFields
 from headrace.idempotency.schemas import RequestKey
-from headrace.ids import uuid7
+from headrace.ids import canonical_uuid, conversation_uuid
 from headrace.queue.rows import RunOutcome
 from headrace.runs.schemas import RunCreate
 from headrace.runs.service import RunService
 from headrace.threads.service import ThreadService
 from headrace.tracing.tracer import RequestTrace
-
-_log = structlog.stdlib.get_logger("headrace.chat")
 
 
 class RunFailed(RequestError):
@@ -29,20 +26,26 @@ class RunFailed(RequestError):
     code = "run_failed"
 
 
+class NotThisUser(Forbidden):
+    """user_id names another user than the caller; leave it out."""
+
+    code = "not_this_user"
+
+
 class ChatService:
     def __init__(
         self,
         runs: RunService,
         threads: ThreadService,
-        descriptions: GraphDescriptions,
+        inputs: InputFields,
         graph_id: str,
+        handlers: Handlers | None = None,
     ) -> None:
+        self._handlers = handlers or Handlers()
         self._runs = runs
         self._threads = threads
-        self._descriptions = descriptions
+        self._inputs = inputs
         self._graph_id = graph_id
-        #: The fields of the graph's input; None until they are read.
-        self._input_fields: tuple[str, ...] | None = None
 
     async def start(
         self,
@@ -57,15 +60,17 @@ class ChatService:
     ) -> FollowedRun:
         """Start the run that answers. A message to an unknown thread creates the thread.
 
-        For an authenticated caller, the identity of the caller replaces ``user_id``.
+        For an authenticated caller, its identity is the ``user_id``.
 
         :raises InvalidRequest: the graph takes no messages, or waits for no answer.
         :raises ThreadNotFound: there is no such thread to resume.
+        :raises NotThisUser: ``user_id`` names another user than the caller.
         """
+        user_id = speaker(principal, body.user_id)
         await self._refuse_without_messages()
         if body.resumes:
             await self._refuse_without_question(principal, str(body.thread_id))
-        user_id = body.user_id if principal == ANONYMOUS else principal.identity
+        thread_id = conversation_id(principal, body.thread_id)
         create = RunCreate(
             assistant_id=self._graph_id,
             **self._given(body),
@@ -73,10 +78,11 @@ class ChatService:
             stream_mode=["messages-tuple", "updates"] if tokens else ["values"],
             # A thread that does not exist waits for no answer.
             if_not_exists="reject" if body.resumes else "create",
+            on_completion="keep" if thread_id is None else None,
         )
         return await self._runs.create(
             principal,
-            body.thread_id or str(uuid7()),
+            thread_id,
             create,
             request_id=request_id,
             trace=trace,
@@ -111,8 +117,12 @@ class ChatService:
         )
 
     async def _refuse_without_question(self, principal: Principal, thread_id: str) -> None:
+        reader = await self._handlers.authorize(
+            principal, "threads", "read", {"thread_id": thread_id}
+        )
         try:
-            thread = await self._threads.get(principal, thread_id)
+            thread_id_of = str(conversation_id(principal, thread_id))
+            thread = await self._threads.get(reader, thread_id_of)
         except (InvalidRequest, ThreadNotFound):
             raise ThreadNotFound(
                 f"There is no conversation {thread_id}; send message to begin one."
@@ -130,21 +140,8 @@ class ChatService:
 
         :raises InvalidRequest: the input schema of the graph has no ``messages``.
         """
-        if self._input_fields is None:
-            self._input_fields = await self._read_input_fields()
-        if self._input_fields and "messages" not in self._input_fields:
-            raise self._no_messages(f"takes {', '.join(self._input_fields)} and no messages")
-
-    async def _read_input_fields(self) -> tuple[str, ...]:
-        """The fields of the graph's input; none if its schema does not name them."""
-        try:
-            schemas = await self._descriptions.schemas(self._graph_id, {})
-        except Exception:
-            # A factory that makes a graph for each run may need the configuration of a run.
-            _log.info("chat_graph_not_described", graph_id=self._graph_id, exc_info=True)
-            return ()
-        properties = (schemas.get("input_schema") or {}).get("properties")
-        return tuple(properties or ())
+        if fields := await self._inputs.without_messages(self._graph_id):
+            raise self._no_messages(f"takes {', '.join(fields)} and no messages")
 
     def _no_messages(self, what: str) -> InvalidRequest:
         return InvalidRequest(
@@ -152,6 +149,31 @@ class ChatService:
             f' with {{"assistant_id": "{self._graph_id}"}}, or name another graph in'
             " HEADRACE_CHAT_GRAPH."
         )
+
+
+def speaker(principal: Principal, named: str | None) -> str | None:
+    """The user who speaks: the identity of an authenticated caller, else the one that is named.
+
+    :raises NotThisUser: an authenticated caller names another user.
+    """
+    if principal.is_anonymous:
+        return named
+    if named not in (None, "", principal.identity):
+        raise NotThisUser
+    return principal.identity
+
+
+def conversation_id(principal: Principal, name: str | None) -> str | None:
+    """The id of the thread of a conversation that a caller names.
+
+    Ids are of the whole server, and names are not: each caller with an identity has its own. A
+    UUID is an id already.
+    """
+    if name is None or canonical_uuid(name) is not None:
+        return name
+    if (principal.tenant, principal.identity) == (DEFAULT_TENANT, ANONYMOUS.identity):
+        return name
+    return str(conversation_uuid(principal.tenant, principal.identity, name))
 
 
 def _configuration(body: ChatRequest, user_id: str | None) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from typing import Self
 
 import structlog
 
-from headrace.errors import AnswersFull, AnswerTooLarge, HeadraceError
+from headrace.errors import AnswerTooLarge, HeadraceError
 from headrace.observability.figures import MemoryFigures
 from headrace.request_settings import AnswerSettings
-from headrace.shares import Room, current_caller
+from headrace.shares import Room, Share, current_caller
+from headrace.unavailable_errors import AnswersFull
 
 _log = structlog.stdlib.get_logger("headrace.answers")
 
@@ -48,14 +49,17 @@ class AnswerMemory:
         self,
         settings: AnswerSettings,
         *,
-        share: float = 1.0,
+        share: Share | float = 1.0,
         count: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         self.settings = settings
         self.count = count
         self._room = Room(settings.memory_bytes, share)
-        #: The bytes that the answers of one caller may hold.
-        self.most_bytes = self._room.most_bytes
+
+    @property
+    def most_bytes(self) -> int:
+        """The bytes that the answers of one caller may hold."""
+        return self._room.most_bytes
 
     def figures(self) -> MemoryFigures:
         return MemoryFigures(self._room.bytes, self._room.waiting)

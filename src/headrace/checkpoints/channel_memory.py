@@ -11,6 +11,8 @@ database says that this checkpoint is an ancestor of the one that is read. Ances
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 from typing import Any, SupportsIndex
 
 from langgraph.checkpoint.base import PendingWrite
@@ -39,35 +41,45 @@ class ChannelMemory:
     """One per process. The values that were not used for the longest time go first.
 
     :param max_bytes: about how much memory the values may take; 0: none is kept.
+    :param keep_seconds: a value that was not used for longer goes when another one is remembered.
+        By default none goes because of its age.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, keep_seconds: float = inf) -> None:
         self._most = max_bytes // _DECODED
-        self._known: OrderedDict[Place, Known] = OrderedDict()
+        self._keep_seconds = keep_seconds
+        #: Each value with the time of its last use, the longest unused first.
+        self._known: OrderedDict[Place, tuple[Known, float]] = OrderedDict()
         self._total = 0
 
     def known(self, place: Place) -> Known | None:
         """What is known of a channel; it may be of a checkpoint that is no ancestor any more."""
-        found = self._known.get(place)
-        if found is not None:
-            self._known.move_to_end(place)
-        return found
+        found = self._known.pop(place, None)
+        if found is None:
+            return None
+        self._known[place] = (found[0], monotonic())
+        return found[0]
 
     def remember(self, place: Place, known: Known) -> None:
         """Keep a value instead of the one before it."""
         self.forget(place)
         if known.size_bytes > self._most:
             return
-        self._known[place] = known
+        now = monotonic()
+        self._known[place] = (known, now)
         self._total += known.size_bytes
-        while self._total > self._most:
-            _, oldest = self._known.popitem(last=False)
+        while self._total > self._most or self._unused_since() < now - self._keep_seconds:
+            _, (oldest, _) = self._known.popitem(last=False)
             self._total -= oldest.size_bytes
 
     def forget(self, place: Place) -> None:
         found = self._known.pop(place, None)
         if found is not None:
-            self._total -= found.size_bytes
+            self._total -= found[0].size_bytes
+
+    def _unused_since(self) -> float:
+        """When the value was last used that was not used for the longest time."""
+        return next(iter(self._known.values()))[1]
 
 
 class RememberedWrites(list[PendingWrite]):

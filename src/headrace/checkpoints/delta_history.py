@@ -1,13 +1,16 @@
 """Reads how delta channels got their values; see ``delta_history.sql``."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from langgraph.checkpoint.base import DeltaChannelHistory, writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
+from headrace.checkpoints.allowed_types import TypeKey
 from headrace.checkpoints.channel_memory import ChannelMemory, Place, RememberedWrites
+from headrace.checkpoints.serializer import ExactSerializer
 from headrace.db.statements import named_statements
 
 _SQL = named_statements("headrace.checkpoints", "delta_history.sql")["delta_history"]
@@ -44,19 +47,20 @@ class DeltaHistories:
         writes = [row for row in rows if row["kind"] == "w"]
         writes.sort(key=_order)
         size_bytes = sum(len(row["blob"]) for row in rows if row["blob"] is not None)
-        decoded = [
-            (row["task_id"], channel, serde.loads_typed((row["type"], row["blob"])))
-            for row in writes
-        ]
+        blocked: set[TypeKey] = set()
+        decoded = [(row["task_id"], channel, _value(serde, row, blocked)) for row in writes]
         history = DeltaChannelHistory(writes=decoded)
         for row in rows:
             if row["kind"] == "k" and known is not None:
                 size_bytes += known.size_bytes
                 history["seed"] = known.seed
             elif row["kind"] == "b":
-                history["seed"] = serde.loads_typed((row["type"], row["blob"]))
+                history["seed"] = _value(serde, row, blocked)
             elif row["kind"] == "i":
                 history["seed"] = row["inline"]
+        if blocked:
+            # An answer shows fields in place of some values. No run may get these.
+            return history
         return self._remembered(history, place, checkpoint_id, size_bytes)
 
     def _remembered(
@@ -68,6 +72,13 @@ class DeltaHistories:
             **history,
             "writes": RememberedWrites(writes, self.memory, place, checkpoint_id, size_bytes),
         }
+
+
+def _value(serde: SerializerProtocol, row: DictRow, blocked: set[TypeKey]) -> Any:
+    stored = (row["type"], row["blob"])
+    if isinstance(serde, ExactSerializer):
+        return serde.loads_noting(stored, blocked)
+    return serde.loads_typed(stored)
 
 
 def _order(row: DictRow) -> tuple[int, tuple[str, str, int]]:

@@ -47,10 +47,10 @@ from headrace.db.held_connection import HeldConnection
 from headrace.db.planner import use_indexes
 from headrace.db.pool import WORN_BYTES, Connection
 from headrace.error_text import first_line
-from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import run_in_thread
 from headrace.observability.figures import FlushFigures
 from headrace.setting_groups import CheckpointerSettings
+from headrace.unavailable_errors import DatabaseUnavailable
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointMetadata, get_serializable_checkpoint_metadata
 
-#: Ids that say what made a checkpoint.
+#: What made a checkpoint; a cron's run has the last two.
 _IDS = frozenset(
     (
         "run_id",
@@ -25,6 +25,8 @@ _IDS = frozenset(
         "run_attempt",
         "langgraph_auth_user_id",
         "langgraph_request_id",
+        "cron_id",
+        "cron_slot",
     )
 )
 #: Keys that the saver itself reads.

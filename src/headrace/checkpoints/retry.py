@@ -13,7 +13,7 @@ import structlog
 
 from headrace.db.faults import DATABASE_ERRORS, passes, retry_delay_seconds
 from headrace.error_text import first_line
-from headrace.errors import DatabaseUnavailable
+from headrace.unavailable_errors import DatabaseUnavailable
 
 _log = structlog.stdlib.get_logger("headrace.checkpoints")
 

@@ -41,7 +41,7 @@ from headrace.db.arrays import (
 from headrace.db.jsonb import PLAIN, dump_jsonb, is_exact
 from headrace.error_text import MAX_BYTES, error_repr
 from headrace.errors import CheckpointTooLarge
-from headrace.observability.masking import mask_text
+from headrace.observability.masking import masked_text
 
 Row = tuple[Any, ...]
 
@@ -111,8 +111,9 @@ def checkpoint_rows(
     """
     size = size or WriteSize()
     configurable = config["configurable"]
-    thread_id = str(configurable["thread_id"])
-    thread, ns = _text(thread_id), _text(configurable["checkpoint_ns"])
+    # What is missing is told before what cannot be stored, as LangGraph tells it.
+    thread_id, namespace = str(configurable["thread_id"]), configurable["checkpoint_ns"]
+    thread, ns = _text(thread_id), _text(namespace)
     inline: dict[str, Any] = {}
     blobs: list[Row] = []
     for channel, value in checkpoint["channel_values"].items():
@@ -156,7 +157,12 @@ def stored_writes(
     if all(channel != ERROR for channel, _ in writes):
         return writes
     return [
-        (channel, mask_text(error_repr(value, max_bytes=max_error_bytes)))
+        (
+            channel,
+            masked_text(
+                error_repr(value, max_bytes=2 * max_error_bytes), max_bytes=max_error_bytes
+            ),
+        )
         if isinstance(value, BaseException)
         else (channel, value)
         for channel, value in writes

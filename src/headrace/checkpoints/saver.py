@@ -38,7 +38,10 @@ from headrace.errors import CheckpointTooLarge
 
 
 class GroupCommitSaver(UpstreamSaver):
-    """The engine ``group_commit``."""
+    """The engine ``group_commit``.
+
+    :param channel_memory: None: each read of a delta channel puts its value together anew.
+    """
 
     def __init__(
         self,
@@ -52,7 +55,7 @@ class GroupCommitSaver(UpstreamSaver):
         max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
         read_batch: int = 64,
         read_timeout_seconds: float = 10.0,
-        channel_memory_bytes: int = 64 * 1024 * 1024,
+        channel_memory: ChannelMemory | None = None,
     ) -> None:
         super().__init__(
             pool,
@@ -76,7 +79,7 @@ class GroupCommitSaver(UpstreamSaver):
             max_batch=read_batch,
             latest=LATEST_SMALL,
         )
-        self._histories = DeltaHistories(ChannelMemory(channel_memory_bytes))
+        self._histories = DeltaHistories(channel_memory or ChannelMemory(0))
 
     async def stop(self) -> None:
         await self._reader.stop()

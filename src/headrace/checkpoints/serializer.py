@@ -1,16 +1,21 @@
-"""Decides which types are rebuilt when values of checkpoints are read.
+"""Decides which types are made again when values of checkpoints are read.
 
-Anyone who can write to the database decides what is stored. So only allowed types are rebuilt. For
-another type, the fields of the value are returned instead (GHSA-g48c-2wqr-h844).
+Anyone who can write to the database decides what is stored. So only allowed types are made again
+(GHSA-g48c-2wqr-h844). A run that reads another type fails: with the plain fields it would go on
+wrongly. An answer that only shows values has the fields.
 """
 
 import copy
 import dataclasses
+import importlib
+import json
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from enum import Enum
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import ormsgpack
 import structlog
@@ -22,11 +27,15 @@ from langgraph.checkpoint.serde.jsonplus import (
     EXT_CONSTRUCTOR_SINGLE_ARG,
     EXT_DELTA_SNAPSHOT,
     EXT_PYDANTIC_V2,
+    LC_REVIVER,
     JsonPlusSerializer,
 )
 from pydantic import BaseModel
 
+from headrace.checkpoints.allowed_types import AllowedTypes, TypeKey, Types, listing, shown
+from headrace.checkpoints.answer_memory import current_reading
 from headrace.checkpoints.large_leaves import LargeLeaves, extension, holds_large
+from headrace.checkpoints.unpacking import Unpacking
 from headrace.checkpoints.upstream import (
     PACK_OPTIONS,
     DeltaSnapshot,
@@ -34,10 +43,7 @@ from headrace.checkpoints.upstream import (
     without_snapshot,
 )
 from headrace.db.arrays import Pieces
-
-#: Module and name of each type; True: every type; None: LangGraph's own choice.
-Types = Sequence[tuple[str, str]] | Literal[True] | None
-
+from headrace.errors import TypeNotAllowed
 
 _log = structlog.stdlib.get_logger("headrace.checkpoints")
 
@@ -46,15 +52,37 @@ _OPTIONS = (PACK_OPTIONS & ~ormsgpack.OPT_REPLACE_SURROGATES) | ormsgpack.OPT_PA
 #: Attributes that LangGraph prefers to the fields of a dataclass.
 _NO_FIELDS = ("model_dump", "get_secret_value", "dict", "_asdict", "_value_")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+#: Refusals name at most so many types.
+_MAX_NAMED = 10
+
+#: Whether the calling task only shows what it reads.
+_showing: ContextVar[bool] = ContextVar("headrace_showing_values", default=False)
 
 
 class ExactSerializer(JsonPlusSerializer):
-    """LangGraph's serializer with two differences. It can read everything that it writes.
+    """LangGraph's serializer with three differences.
 
     LangGraph's refuses integers beyond 64 bits. Here they are stored as the call ``int("digits")``.
     LangGraph's turns half a surrogate pair into a question mark, and refuses it in a key. Here it
-    becomes U+FFFD in both places, as in answers.
+    becomes U+FFFD in both places, as in answers. LangGraph's gives the fields of a value whose type
+    is not allowed to the graph. Here that raises.
+
+    :param json_types: types in checkpoints of releases before 2025.
     """
+
+    def __init__(self, allowed: AllowedTypes, json_types: AllowedTypes) -> None:
+        super().__init__(allowed_msgpack_modules=None)
+        self._allowed = allowed
+        self._json_types = json_types
+        self._packers = (_Packer(allowed, mends=False), _Packer(allowed, mends=True))
+
+    def with_msgpack_allowlist(
+        self, extra_allowlist: Iterable[tuple[str, ...] | type]
+    ) -> "ExactSerializer":
+        """Itself: with ``LANGGRAPH_STRICT_MSGPACK`` LangGraph asks for the types of each graph,
+        which the registry has declared.
+        """
+        return self
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         """
@@ -62,7 +90,7 @@ class ExactSerializer(JsonPlusSerializer):
         """
         if obj is None or isinstance(obj, bytes | bytearray):
             return super().dumps_typed(obj)
-        for packer in (_AS_IT_IS, _MENDING):
+        for packer in self._packers:
             with suppress(TypeError):
                 return "msgpack", packer.packed(obj)
         return super().dumps_typed(obj)
@@ -75,14 +103,93 @@ class ExactSerializer(JsonPlusSerializer):
         if holds_large(obj):
             for mends in (False, True):
                 with suppress(TypeError):
-                    return "msgpack", _PiecesPacker(mends=mends).pieces(obj)
+                    return "msgpack", _PiecesPacker(self._allowed, mends=mends).pieces(obj)
         return self.dumps_typed(obj)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """
+        :raises TypeNotAllowed: a type in it is not allowed, and the caller does not only show it.
+        :raises ValueError: it is damaged.
+        """
+        return self.loads_noting(data, set())
+
+    def loads_noting(self, data: tuple[str, bytes], blocked: set[TypeKey]) -> Any:
+        """As :meth:`loads_typed`.
+
+        :param blocked: gets the types whose fields stand in the value instead.
+        """
+        kind, content = data
+        if kind == "msgpack":
+            unpacking = Unpacking(self._allowed)
+            value, found, key = unpacking.value(content), unpacking.blocked, "msgpack"
+        elif kind == "json":
+            reviving = _Reviving(self._json_types)
+            value, found, key = json.loads(content, object_hook=reviving), reviving.blocked, "json"
+        elif kind == "pickle":
+            raise TypeNotAllowed(_PICKLED)
+        else:
+            return super().loads_typed(data)
+        if found:
+            blocked |= found
+            if not _showing.get() and current_reading() is None:
+                raise TypeNotAllowed(_not_allowed(found, f"allowed_{key}_modules"))
+        return value
+
+
+_PICKLED = (
+    "The thread has values that another server has stored with pickle. headrace never reads them:"
+    " who writes to the database could run code in the server. Start a new thread."
+)
+
+
+def _not_allowed(types: set[TypeKey], key: str) -> str:
+    named = sorted(types)[:_MAX_NAMED]
+    one = len(named) == 1
+    return (
+        f"The thread has values of {'a type' if one else 'types'} that this server may not make"
+        f" again: {', '.join(map(shown, named))}. Add {listing(named)} to checkpointer.serde.{key}"
+        " in langgraph.json, and restart the server."
+    )
+
+
+class _Reviving:
+    """Reads one value of a release before 2025: JSON, with calls of constructors in it."""
+
+    def __init__(self, allowed: AllowedTypes) -> None:
+        self._allowed = allowed
+        self.blocked: set[TypeKey] = set()
+
+    def __call__(self, value: dict[str, Any]) -> Any:
+        """What an object stands for; the object itself if it is data, or must not be made."""
+        if value.get("lc") == 1 and value.get("type") == "not_implemented":
+            return LC_REVIVER(value)
+        if value.get("type") != "constructor" or value.get("lc") not in (1, 2):
+            # Secrets too: a reader of them would look into the environment.
+            return value
+        named = value.get("id")
+        if not (isinstance(named, list) and len(named) > 1 and all(type(n) is str for n in named)):
+            return value
+        mapped = tuple(named)
+        if value["lc"] == 1:
+            mapped = LC_REVIVER.import_mappings.get(mapped, mapped)
+        *module, name = mapped
+        if not self._allowed.allows(".".join(module), name):
+            self.blocked.add(self._allowed.block(".".join(module), name))
+            return value
+        if value["lc"] == 1:
+            return LC_REVIVER(value)
+        kind = getattr(importlib.import_module(".".join(module)), name)
+        return kind(*(value.get("args") or ()), **(value.get("kwargs") or {}))
 
 
 class _Packer:
-    """:param mends: replace half surrogate pairs; else refuse them."""
+    """
+    :param allowed: a type that will not be made again is told to the log.
+    :param mends: replace half surrogate pairs; else refuse them.
+    """
 
-    def __init__(self, *, mends: bool) -> None:
+    def __init__(self, allowed: AllowedTypes, *, mends: bool) -> None:
+        self._allowed = allowed
         self._mends = mends
 
     def packed(self, obj: Any) -> bytes:
@@ -94,11 +201,14 @@ class _Packer:
 
     def _form(self, obj: Any) -> Any:
         """The form that LangGraph's serializer gives to ``obj``. Its content is packed here too."""
-        if isinstance(obj, int):
-            return self._made(EXT_CONSTRUCTOR_SINGLE_ARG, (*_INTEGER, str(obj)))
+        if isinstance(obj, int) and not isinstance(obj, Enum):
+            # A class of the user's may have another text.
+            return self._made(EXT_CONSTRUCTOR_SINGLE_ARG, (*_INTEGER, int.__repr__(obj)))
         if isinstance(obj, DeltaSnapshot):
             return self._made(EXT_DELTA_SNAPSHOT, without_snapshot(obj))
         kind = type(obj)
+        if not self._allowed.allows(kind.__module__, kind.__name__):
+            self._warn(obj, kind)
         if isinstance(obj, BaseModel):
             content = (kind.__module__, kind.__name__, obj.model_dump(), "model_validate_json")
             return self._made(EXT_PYDANTIC_V2, content)
@@ -110,12 +220,27 @@ class _Packer:
     def _made(self, code: int, content: Any) -> Any:
         return ormsgpack.Ext(code, self.packed(content))
 
+    def _warn(self, obj: Any, kind: type) -> None:
+        """Say now that a later run cannot read the value."""
+        named = isinstance(obj, BaseModel | Enum | tuple) or hasattr(obj, "get_secret_value")
+        if not (named or dataclasses.is_dataclass(obj)):
+            # What has another form, or none.
+            return
+        key = (kind.__module__, kind.__name__)
+        if self._allowed.is_news("stored", key):
+            _log.warning(
+                "type_not_listed",
+                type=shown(key),
+                note="it is stored, but a run that reads it will fail",
+                allow=listing([key]),
+            )
+
 
 class _PiecesPacker(_Packer):
     """Takes large leaves out of one value."""
 
-    def __init__(self, *, mends: bool) -> None:
-        super().__init__(mends=mends)
+    def __init__(self, allowed: AllowedTypes, *, mends: bool) -> None:
+        super().__init__(allowed, mends=mends)
         self._leaves = LargeLeaves()
 
     def pieces(self, obj: Any) -> bytes | Pieces:
@@ -125,13 +250,10 @@ class _PiecesPacker(_Packer):
         return self._leaves.put_back(self.packed(self._leaves.taken_from(obj)))
 
     def _made(self, code: int, content: Any) -> Any:
-        packed = _PiecesPacker(mends=self._mends).pieces(content)
+        packed = _PiecesPacker(self._allowed, mends=self._mends).pieces(content)
         if isinstance(packed, bytes):
             return ormsgpack.Ext(code, packed)
         return self._leaves.replaced(*extension(code, packed))
-
-
-_AS_IT_IS, _MENDING = _Packer(mends=False), _Packer(mends=True)
 
 
 def _mended(obj: Any) -> Any:
@@ -146,6 +268,16 @@ def _mended(obj: Any) -> Any:
     return obj
 
 
+@contextmanager
+def showing_values() -> Iterator[None]:
+    """Within the block, a value whose type is not allowed is read as its fields."""
+    before = _showing.set(True)
+    try:
+        yield
+    finally:
+        _showing.reset(before)
+
+
 class _Lenient:
     """Reads what it can, and returns a text in place of a value that it cannot read."""
 
@@ -157,7 +289,8 @@ class _Lenient:
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         try:
-            return self._inner.loads_typed(data)
+            with showing_values():
+                return self._inner.loads_typed(data)
         except BaseException as error:  # user code runs here: constructors of stored types
             kind, content = data
             _log.warning("value_unreadable", kind=kind, exc_info=True)
@@ -172,29 +305,17 @@ def lenient(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
 
 
 def build_serializer(
-    *, json_types: Types = None, msgpack_types: Types = None, pickle_fallback: bool = False
-) -> JsonPlusSerializer:
-    """An :class:`ExactSerializer` that allows these types besides LangGraph's own.
-
-    :param json_types: types in checkpoints of releases before 2025.
-    :param msgpack_types: types in all later checkpoints.
-    :param pickle_fallback: pickle values that have no other form, and read them back.
+    allowed: AllowedTypes | None = None, *, json_types: Types = None
+) -> ExactSerializer:
     """
-    given: dict[str, Any] = {"pickle_fallback": pickle_fallback}
-    if json_types is True:
-        given["allowed_json_modules"] = True
-    elif json_types is not None:
-        given["allowed_json_modules"] = [(*module.split("."), name) for module, name in json_types]
-    if msgpack_types is not None:
-        given["allowed_msgpack_modules"] = msgpack_types or None
-    return ExactSerializer(**given).with_msgpack_allowlist([_INTEGER])
+    :param allowed: None: LangGraph's own types, and those that graphs declare.
+    :param json_types: types in checkpoints of releases before 2025; None: LangGraph's own.
+    """
+    return ExactSerializer(allowed or AllowedTypes(), AllowedTypes(json_types or ()))
 
 
 def watch_blocked_types(count: Callable[[], None]) -> Callable[[], None]:
-    """Call ``count`` for each value whose type is not rebuilt. The returned function ends that.
-
-    LangGraph raises nothing for such a value: the run goes on with its plain fields.
-    """
+    """Call ``count`` for each value whose type is not allowed. The returned function ends that."""
 
     def listen(event: SerdeEvent) -> None:
         if event["kind"] in ("msgpack_blocked", "msgpack_method_blocked"):

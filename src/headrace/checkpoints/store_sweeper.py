@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import structlog
 
-from headrace.db.faults import translated_faults
-from headrace.db.planner import indexed_connection
+from headrace.db.batches import delete_in_batches
 from headrace.db.pool import SharedPool
 from headrace.db.statements import statement
 from headrace.lifecycle import Tasks
@@ -58,12 +57,6 @@ class StoreSweeper:
 
         :raises Unavailable: the database could not be reached. Finished batches stay deleted.
         """
-        deleted = 0
-        while True:
-            with translated_faults():
-                async with indexed_connection(self._pool) as connection:
-                    cursor = await connection.execute(_DELETE_EXPIRED, {"limit": batch})
-            deleted += cursor.rowcount
-            self._count(cursor.rowcount)
-            if cursor.rowcount < batch:
-                return deleted
+        return await delete_in_batches(
+            self._pool, _DELETE_EXPIRED, {}, limit=batch, count=self._count
+        )

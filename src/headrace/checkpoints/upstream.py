@@ -1,17 +1,19 @@
-"""All private names of LangGraph, its checkpointers and its stores that headrace uses.
+"""All private names of LangGraph and its checkpointers that headrace uses.
 
-If LangGraph moves one, a test fails and names it.
+Those of its stores are in queued_store.py. If LangGraph moves one, a test fails and names it.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
+from langchain_core.language_models._compat_bridge import message_to_events
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._constants import (
+    CONFIG_KEY_STREAM_MESSAGES_V2,
     ERROR_SOURCE_NODE,
     INPUT,
     INTERRUPT,
@@ -25,13 +27,11 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.serde._msgpack import SAFE_MSGPACK_METHODS, SAFE_MSGPACK_TYPES
 from langgraph.checkpoint.serde.jsonplus import _msgpack_default, _option
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph.message import _messages_delta_reducer
 from langgraph.pregel._read import ChannelRead
-from langgraph.store.base import Op, SearchOp, TTLConfig
-from langgraph.store.base.batch import _dedupe_ops
-from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
@@ -40,9 +40,7 @@ from headrace.checkpoints.run_writes import current_run
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, WriteSize
 from headrace.db.jsonb import PLAIN, is_exact
 from headrace.db.planner import langgraph_cursor, use_indexes
-from headrace.db.pool import Connection, SharedPool, shut
-from headrace.db.row_sizes import size_of
-from headrace.db.statements import statement
+from headrace.db.pool import Connection, SharedPool
 
 #: The channel to which LangGraph writes the error for an error handler.
 ERROR_SOURCE = ERROR_SOURCE_NODE
@@ -64,9 +62,20 @@ DeltaSnapshot: type = _DeltaSnapshot
 pack_other: Callable[[Any], Any] = _msgpack_default
 PACK_OPTIONS: int = _option
 
+#: The types that LangGraph makes again in its strict mode, and the methods that it calls for that.
+SAFE_TYPES: frozenset[tuple[str, ...]] = SAFE_MSGPACK_TYPES
+SAFE_METHODS: frozenset[tuple[str, str, str]] = SAFE_MSGPACK_METHODS
+
 #: If a ``DeltaChannel`` has this reducer, LangGraph gives an id to every message that is written to
 #: it, whatever the form of the message.
 GIVES_IDS: Callable[..., Any] = _messages_delta_reducer
+
+#: A graph that has this key in its configuration, and streams in version 2, streams messages as
+#: blocks of content.
+STREAMS_BLOCKS = CONFIG_KEY_STREAM_MESSAGES_V2
+
+#: The events of a whole message, as if a model had streamed it in blocks of content.
+block_events: Callable[[BaseMessage], Iterator[Any]] = message_to_events
 
 #: Checkpoints before this version keep their pending sends with their parent.
 _SENDS_ARE_A_CHANNEL = 4
@@ -84,7 +93,7 @@ class _Blob:
 
 
 @asynccontextmanager
-async def _cursor_on(
+async def cursor_on(
     connection: Connection, *, pipeline: bool, supports_pipeline: bool
 ) -> AsyncIterator[AsyncCursor[DictRow]]:
     """The cursor that LangGraph's two ``_cursor`` methods give, on this connection."""
@@ -126,7 +135,7 @@ class PooledSaver(AsyncPostgresSaver):
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         async with (
             self._pool.connection(self._acquire_timeout_seconds) as connection,
-            _cursor_on(
+            cursor_on(
                 connection, pipeline=pipeline, supports_pipeline=self.supports_pipeline
             ) as cursor,
         ):
@@ -249,85 +258,3 @@ def read_channel(config: RunnableConfig, channel: str) -> Any:
     LangGraph. A value that the node reads by itself is not.
     """
     return ChannelRead.do_read(config, select=channel)
-
-
-class QueuedStore(AsyncPostgresStore):
-    """LangGraph's store, but a task of headrace takes the waiting operations.
-
-    :param operation_timeout_seconds: a connection without an answer for this long is cut, and its
-        operation fails with ``psycopg.OperationalError``.
-    """
-
-    __slots__ = ("_acquire_timeout_seconds", "_operation_timeout_seconds", "_pool")
-
-    def __init__(
-        self,
-        pool: SharedPool,
-        *,
-        acquire_timeout_seconds: float,
-        operation_timeout_seconds: float,
-        ttl: TTLConfig,
-    ) -> None:
-        self._pool = pool
-        self._acquire_timeout_seconds = acquire_timeout_seconds
-        self._operation_timeout_seconds = operation_timeout_seconds
-        super().__init__(pool, ttl=ttl)
-
-    @asynccontextmanager
-    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
-        async with self._pool.connection(self._acquire_timeout_seconds) as connection:
-            # Without this, psycopg waits for ever for a server that does not answer.
-            silent = asyncio.get_running_loop().call_later(
-                self._operation_timeout_seconds, shut, connection, context=Context()
-            )
-            try:
-                async with _cursor_on(
-                    connection, pipeline=pipeline, supports_pipeline=self.supports_pipeline
-                ) as cursor:
-                    yield cursor
-            finally:
-                silent.cancel()
-
-    async def measured(self, op: SearchOp, *, max_bytes: int) -> tuple[int, int]:
-        """How many items a search would find, and the bytes of their values.
-
-        :param max_bytes: the bytes that a page may have. Only a value that might be larger than its
-            share of them is measured exactly.
-        """
-        [(query, parameters)], _ = self._prepare_batch_search_queries(
-            [(0, op._replace(refresh_ttl=False))]
-        )
-        size = size_of(("value",), "page", share=str(max_bytes // max(op.limit, 1)))
-        sizes = f"SELECT count(*) AS found, sum({size}) AS bytes FROM ({query}) AS page"  # noqa: S608 - upstream's statement
-        async with self._cursor() as cursor:
-            await cursor.execute(statement(sizes), parameters)
-            row = await cursor.fetchone()
-        assert row is not None
-        return row["found"], int(row["bytes"] or 0)
-
-    def _ensure_task(self) -> None:
-        # LangGraph's store calls this before each operation, and in its ``__init__``.
-        if self._task is None or self._task.done():
-            self._task = self.taking()
-
-    def taking(self) -> asyncio.Task[None]:
-        """Start the task that takes operations from :attr:`asked` for ever."""
-        raise NotImplementedError
-
-    @property
-    def asked(self) -> "asyncio.Queue[tuple[asyncio.Future[Any], Op]]":
-        """The operations that no task has taken yet."""
-        return self._aqueue
-
-    def stop_taking(self) -> None:
-        """End the task. LangGraph leaves it to the garbage collector."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-
-
-def deduplicated(ops: list[Op]) -> tuple[list[int] | None, list[Op]]:
-    """The operations without repetitions, and for each given one the position of its result.
-
-    Equal reads become one. The last put to a key replaces the others.
-    """
-    return _dedupe_ops(ops)

@@ -30,6 +30,7 @@ from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.rows import stored_writes
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.run_writes import RunWrites, current_run, fail_run
+from headrace.checkpoints.serializer import build_serializer
 from headrace.checkpoints.single_writes import measured_commit, traced_checkpoint
 from headrace.checkpoints.sized_reads import SizedReads
 from headrace.checkpoints.tally import UsageTally
@@ -61,6 +62,8 @@ class UpstreamSaver(PooledSaver, RunSaver):
             acquire_timeout_seconds=acquire_timeout_seconds,
             max_checkpoint_bytes=max_checkpoint_bytes,
         )
+        # LangGraph's default makes every type again.
+        self.serde = build_serializer()
         self.observe = observe
         self._commits = commits
         self._writer = writer

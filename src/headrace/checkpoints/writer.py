@@ -24,10 +24,10 @@ from headrace.checkpoints.stray_sweeper import Strays
 from headrace.checkpoints.tally import UsageTally
 from headrace.checkpoints.usage_rows import StoreUsage
 from headrace.db.pool import SharedPool
-from headrace.errors import DatabaseUnavailable
 from headrace.lifecycle import Tasks
 from headrace.observability.figures import WriterFigures
 from headrace.setting_groups import CheckpointerSettings
+from headrace.unavailable_errors import DatabaseUnavailable
 
 _log = structlog.stdlib.get_logger("headrace.writer")
 

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from headrace.cli.output import index_line
 from headrace.database_settings import DatabaseSettings
 from headrace.db import migrate, schema
 from headrace.db.storage import Storage, read_storage
+from headrace.graphs.manifest import find_manifest
 from headrace.observability.figures import TableFigures
 from headrace.observability.printable import printable
 from headrace.settings import Settings
@@ -16,18 +18,37 @@ app = typer.Typer(help="Migrate, check and adopt the database.", no_args_is_help
 
 
 @app.command()
-def upgrade() -> None:
-    """Bring the schema to this release; may run many times and from many places at once."""
+def upgrade(
+    grant_role: Annotated[
+        str,
+        typer.Option("--grant", metavar="ROLE", help="Then do what `headrace db grant` does."),
+    ] = "",
+) -> None:
+    """Bring the schema to this release; may run many times and from many places at once.
+
+    If langgraph.json has `store.index`, make the tables of its vectors too.
+    """
     before = schema.state(_database(), migrations=True)
     revision = migrate.upgrade(_database())
     step = "was there already" if before.current == revision else f"from {before.current or 'none'}"
     typer.echo(f"schema {revision} ({step})")
+    _prepare_index()
+    if grant_role:
+        grant(grant_role)
     if before.current is None and (other := migrate.other_schema(_database())):
         typer.echo(
             f"note: schema {other} has tables of headrace or LangGraph too; what is in them stays"
             " there. docs/own-schema.md tells how to move it.",
             err=True,
         )
+
+
+def _prepare_index() -> None:
+    """Make the tables that ``store.index`` of langgraph.json needs, if there is one."""
+    manifest = find_manifest(Settings())
+    entry = manifest.store.index if manifest is not None and manifest.store is not None else None
+    if entry is not None:
+        typer.echo(index_line(migrate.prepare_index(_database(), entry.as_index())))
 
 
 @app.command()
@@ -55,6 +76,18 @@ def adopt() -> None:
     made = migrate.adopt(_database())
     left_out = f", {made.skipped} left out: id longer than 255" if made.skipped else ""
     typer.echo(f"{made.threads} threads adopted{left_out}")
+
+
+@app.command()
+def grant(
+    role: Annotated[str, typer.Argument(help="The role of the servers' DATABASE_URL.")],
+) -> None:
+    """Let a role read and change headrace's rows, and nothing more; run it as the tables' owner.
+
+    Each `headrace db upgrade` gives the role the rights on new tables too.
+    """
+    tables = migrate.grant_to(_database(), role)
+    typer.echo(f"role {printable(role)} may read and change the rows of {tables} tables")
 
 
 @app.command()

@@ -15,6 +15,7 @@ from headrace.cli.dev_server import DevServer
 from headrace.cli.first_check import FirstCheck
 from headrace.cli.first_screen import first_screen
 from headrace.cli.options import App, Config, Host, Port, Processes
+from headrace.cli.output import index_line
 from headrace.cli.project import Project
 from headrace.cli.serve import (
     bound_socket,
@@ -27,7 +28,7 @@ from headrace.cli.signals import StopSignals
 from headrace.cli.target import manifest_for, target_in
 from headrace.cli.workspace import Workspace
 from headrace.db.logins import login_of
-from headrace.db.migrate import upgrade
+from headrace.db.migrate import prepare_index, upgrade
 from headrace.db.probe import probe
 from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.graphs.manifest import BUILT_IN, Manifest, chat_graph
@@ -113,6 +114,7 @@ def _run(
     database = project.settings.database
     facts = asyncio.run(probe(login_of(database)))
     revision = upgrade(database)
+    _prepare_index(project)
     if signals.received:
         return 0
     if check is not None and not check.passed(signals):
@@ -138,6 +140,15 @@ def _run(
         )
         typer.echo(screen)
     return server.wait_end()
+
+
+def _prepare_index(project: Project) -> None:
+    """Make the tables that ``store.index`` of langgraph.json needs, if there is one."""
+    store = project.manifest.store if project.manifest is not None else None
+    if store is not None and store.index is not None:
+        prepared = prepare_index(project.settings.database, store.index.as_index())
+        if prepared.made or prepared.adopted or prepared.unindexed:
+            typer.echo(index_line(prepared))
 
 
 def _input_schema(

@@ -4,9 +4,8 @@ import threading
 from types import TracebackType
 from typing import Any, Self
 
-import typer
-
 from headrace.cli.graph_check import GraphCheck
+from headrace.cli.output import complain
 from headrace.cli.reload import tell_if_slow
 from headrace.cli.signals import StopSignals
 
@@ -53,4 +52,4 @@ class FirstCheck:
                 return
         if (problem := self._check.problem()) is not None:
             self._refused = True
-            typer.echo(problem, err=True)
+            complain(problem)

@@ -53,7 +53,7 @@ def first_screen(
         # The user's app may serve the API anywhere, or not at all.
         return line
     # The key itself is not shown: screens are shared.
-    key = " -H 'x-api-key: YOUR-KEY'" if settings.accepted_api_keys else ""
+    key = " -H 'x-api-key: YOUR-KEY'" if settings.credentials_needed else ""
     if built_in:
         lines = built_in_examples(url, key)
     else:

@@ -17,6 +17,7 @@ from pydantic_settings import SettingsError
 from headrace.cli.generation import Generation
 from headrace.cli.graph_check import GraphCheck
 from headrace.cli.options import settings_refusal
+from headrace.cli.output import complain
 from headrace.cli.project import Project
 from headrace.errors import StartupRefusal
 from headrace.graphs.manifest import refuse_missing_files
@@ -98,7 +99,7 @@ class Reload:
         self.failed = True
         typer.echo(f"not reloaded: {', '.join(self._names)}", err=True)
         if problem:
-            typer.echo(problem, err=True)
+            complain(problem)
         typer.echo("what was there before goes on", err=True)
         sys.stderr.flush()
 

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from headrace.cli.options import App, Config, Host, Port, Processes, settings_with
+from headrace.cli.output import complain
 from headrace.db import schema
 from headrace.errors import StartupRefusal
 from headrace.graphs.manifest import find_manifest, refuse_missing_files
@@ -77,7 +78,12 @@ def refuse_open_access(settings: Settings) -> None:
     """
     if not settings.server.api:
         return
-    if settings.accepted_api_keys or settings.auth == "none" or _is_loopback(settings.host):
+    open_to_all = settings.auth.mode == "none"
+    if settings.credentials_needed or open_to_all or _is_loopback(settings.host):
+        return
+    # An app of one's own may have other graphs, and no handlers.
+    manifest = None if settings.app else find_manifest(settings)
+    if manifest is not None and manifest.authenticates:
         return
     raise StartupRefusal(
         "HR205",
@@ -123,7 +129,7 @@ def refuse_unfit_schema(settings: Settings) -> None:
         if refusal.code != "HR301":
             raise
         seconds = settings.database.open_timeout_seconds
-        typer.echo(f"waiting up to {seconds:.0f} s for the database: {refusal}", err=True)
+        complain(f"waiting up to {seconds:.0f} s for the database: {refusal}")
         return
     schema.refuse_unfit(found)
 

@@ -12,6 +12,8 @@ import typer
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from headrace.observability.masking import mask_text
+from headrace.server.own_secrets import mask_own
 from headrace.settings import Settings
 
 _INTRODUCTION = """\
@@ -28,6 +30,7 @@ setting reads.
 
 #: The settings in groups that the README shows.
 _FIRST = (
+    ("auth", "mode"),
     ("database", "url"),
     ("database", "pool_max"),
     ("server", "grace_seconds"),
@@ -67,7 +70,12 @@ def settings(
         readme = Path("README.md")
         readme.write_text(with_table(readme.read_text()))
         return
-    typer.echo(configuration_page() if markdown else present_values(Settings()), nl=False)
+    if markdown:
+        typer.echo(configuration_page(), nl=False)
+        return
+    found = Settings()
+    mask_own(found)
+    typer.echo(present_values(found), nl=False)
 
 
 def configuration_page() -> str:
@@ -124,7 +132,7 @@ def present_values(found: Settings) -> str:
 def _assignment(name: str, value: Any) -> str:
     if isinstance(value, tuple):
         value = json.dumps(value)
-    return "" if value is None else f"{name.upper()}={value}\n"
+    return "" if value is None else f"{name.upper()}={mask_text(str(value))}\n"
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:

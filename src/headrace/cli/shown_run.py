@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from headrace.cli.options import settings_refusal
-from headrace.cli.output import drop_output, unwritten
+from headrace.cli.output import complain, drop_output, unwritten
 from headrace.cli.run_text import lines
 from headrace.db import schema
 from headrace.db.faults import refused_statements
@@ -18,6 +18,7 @@ from headrace.events.json_encoding import encode_json
 from headrace.ids import canonical_uuid
 from headrace.runs.timeline_repository import RunRecord, read_record
 from headrace.runs.timeline_service import told
+from headrace.server.own_secrets import mask_tracebacks
 from headrace.settings import Settings
 
 
@@ -31,9 +32,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         record = _read(UUID(canonical), int(limit)) if canonical else None
     except (ValidationError, SettingsError) as error:
-        return _fail(str(settings_refusal(error)))
+        return _fail(settings_refusal(error))
     except StartupRefusal as refusal:
-        return _fail(str(refusal))
+        return _fail(refusal)
     if record is None:
         return _fail(
             f"There is no run {run_id}. A run is deleted with its thread, by a rollback, and by"
@@ -58,7 +59,7 @@ def _read(run_id: UUID, limit: int) -> RunRecord | None:
         return await read_record(
             connection,
             run_id,
-            tenant=None,
+            principal=None,
             thread_id=None,
             limit=limit,
             offset=0,
@@ -82,10 +83,11 @@ def _print(text: str) -> int:
     return 0
 
 
-def _fail(sentence: str) -> int:
-    sys.stderr.write(f"{sentence}\n")
+def _fail(sentence: str | StartupRefusal) -> int:
+    complain(sentence)
     return 1
 
 
 if __name__ == "__main__":
+    mask_tracebacks()
     sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,8 @@
 """The database URL: read from the settings, without driver suffixes, logged without password."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -62,6 +63,23 @@ def connection_string(settings: DatabaseSettings, *, migrations: bool = False) -
         # With several hosts, take the primary. Without this, libpq takes the first that answers.
         defaults["target_session_attrs"] = "read-write"
     return make_conninfo("", **{**defaults, **given})
+
+
+def passwords_in(url: str) -> Iterator[str]:
+    """The passwords in a database URL, as they are written and as they are meant. Also those of a
+    URL that libpq cannot read.
+    """
+    _, _, rest = url.partition("://")
+    written = rest.rpartition("@")[0].partition(":")[2]
+    try:
+        parts = conninfo_to_dict(_DRIVER_SUFFIX.sub(r"\1://", url))
+    except ProgrammingError:
+        yield from (written, unquote(written))
+        return
+    password = str(parts.get("password", ""))
+    yield from (password, str(parts.get("sslpassword", "")))
+    if unquote(written) == password:
+        yield written
 
 
 def _is_misread(url: str, given: Mapping[str, object]) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import AdaptedConnection, event
+from sqlalchemy import AdaptedConnection, event, func, select
+from sqlalchemy.dialects.postgresql.psycopg import _log_notices
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -66,6 +67,12 @@ def build_engine(pool: SharedPool, schema: str = "", *, indexed: bool = True) ->
             # schema_translate_map does not change statements that are plain text.
             return qualified(text.encode(), schema).decode(), parameters
 
+    @event.listens_for(engine.sync_engine, "connect")
+    def forget_handler(connection: AdaptedConnection, _: Any) -> None:
+        # For SQLAlchemy each session is a new connection, and it adds its handler of notices to
+        # each. The connection is the pool's: it would have thousands of them.
+        connection.driver_connection.remove_notice_handler(_log_notices)
+
     @event.listens_for(engine.sync_engine, "close")
     def give_back_dead(connection: AdaptedConnection, _: Any) -> None:
         # psycopg's close() does nothing for a dead connection. The pool would count it as in use
@@ -99,3 +106,15 @@ class Sessions:
         with translated_faults():
             async with asyncio.timeout(self._timeout_seconds), self._make.begin() as session:
                 yield session
+
+    @asynccontextmanager
+    async def listing(self, seconds: float) -> AsyncIterator[Session]:
+        """As :meth:`begin`, for lists and counts: Postgres ends a statement after ``seconds``.
+
+        Postgres ignores a cancel request while it compares JSON, but checks its own timeout between
+        rows.
+        """
+        async with self.begin() as session:
+            limit = f"{int(seconds * 1000)}ms"
+            await session.execute(select(func.set_config("statement_timeout", limit, True)))
+            yield session

@@ -9,15 +9,11 @@ import psycopg_pool
 import sqlalchemy.exc
 import structlog
 
+from headrace.db.tls import tls_problem
 from headrace.error_text import first_line
-from headrace.errors import (
-    DatabaseUnavailable,
-    InvalidRequest,
-    PoolExhausted,
-    StartupRefusal,
-    StatementTooSlow,
-)
+from headrace.errors import InvalidRequest, StartupRefusal
 from headrace.observability.masking import mask_text
+from headrace.unavailable_errors import DatabaseUnavailable, PoolExhausted, StatementTooSlow
 
 #: Errors that a driver or the pool raises for faults of the database, not of the caller.
 DATABASE_ERRORS: tuple[type[Exception], ...] = (
@@ -65,6 +61,10 @@ class DatabaseAway(psycopg_pool.PoolTimeout):
 
 def driver_reason(error: BaseException) -> str:
     """The driver's reason in one line, without host, address, password and hints."""
+    if isinstance(error, psycopg.Error | sqlalchemy.exc.DBAPIError) and (
+        problem := tls_problem(str(error))
+    ):
+        return problem.what
     said = [line.strip() for line in str(getattr(error, "orig", None) or error).splitlines()]
     lines = [line for line in said if line and not line.startswith(_GUESSES)]
     return mask_text(_ATTEMPT.sub("", lines[-1])) if lines else type(error).__name__

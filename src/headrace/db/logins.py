@@ -13,7 +13,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from headrace.database_settings import DatabaseSettings
 from headrace.db.conninfo import connection_string
 from headrace.db.faults import driver_reason
-from headrace.db.passwords import Passwords, passwords_of
+from headrace.db.iam_tokens import iam_tokens
+from headrace.db.passwords import PasswordCommand, PasswordFile, Passwords
 from headrace.thread_pool import in_a_thread
 
 C = TypeVar("C")
@@ -108,13 +109,30 @@ def logged_in(kind: type[AsyncConnection[Any]], login: Login) -> type[AsyncConne
 def login_of(settings: DatabaseSettings, *, migrations: bool = False) -> Login:
     """The login of the settings. It connects to nothing, and reads no password.
 
-    :raises StartupRefusal: HR303, HR304 the URL.
+    :raises StartupRefusal: HR303, HR304 the URL; HR341, HR342 a login by tokens.
     """
     conninfo = connection_string(settings, migrations=migrations)
     direct = migrations and settings.migration_url is not None
     if direct and conninfo_to_dict(conninfo).get("password"):
         return Login(conninfo)
-    return Login(conninfo, passwords_of(settings))
+    return Login(conninfo, _passwords_of(settings, conninfo))
+
+
+def _passwords_of(settings: DatabaseSettings, conninfo: str) -> Passwords | None:
+    """None if the password is a part of the URL, or the login needs none."""
+    if settings.login != "password":
+        return Passwords(iam_tokens(settings.login, conninfo))
+    if settings.password_file is not None:
+        return Passwords(PasswordFile(settings.password_file))
+    if settings.password_command:
+        return Passwords(
+            PasswordCommand(
+                settings.password_command,
+                timeout_seconds=settings.password_command_timeout_seconds,
+                cache_seconds=settings.password_cache_seconds,
+            )
+        )
+    return None
 
 
 def _asked_for_password(error: psycopg.Error) -> bool:

@@ -21,11 +21,11 @@ from headrace.db.storage import largest_recent_bytes
 from headrace.db.table_statistics import OldestTransaction, read_tables
 from headrace.db.transactions import bounded_transaction
 from headrace.error_text import first_line
-from headrace.errors import Unavailable
 from headrace.lifecycle import Tasks
 from headrace.observability.figures import DatabaseFigures
 from headrace.observability.slots import StatusBoard
 from headrace.thread_pool import in_a_thread
+from headrace.unavailable_errors import Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.db")
 

@@ -5,6 +5,7 @@ run on direct connections, under one session lock. A process that waits for the 
 snapshot: CREATE INDEX CONCURRENTLY of the migration would wait for that snapshot.
 """
 
+import asyncio
 import io
 import time
 from collections.abc import Iterator
@@ -30,8 +31,10 @@ from headrace.db.functions import (
     installed_parameters,
     unfit_functions,
 )
+from headrace.db.grants import grant, renew_grants
 from headrace.db.logins import login_of
-from headrace.db.probe import silent_server, unreachable
+from headrace.db.pool import Connection
+from headrace.db.probe import ask_once, silent_server, unreachable
 from headrace.db.schema import (
     SchemaState,
     behind,
@@ -40,6 +43,7 @@ from headrace.db.schema import (
     refuse_unfit,
     scripts_folder,
     state,
+    triggers_problem,
 )
 from headrace.db.statements import statement, use_schema
 from headrace.db.table_schema import (
@@ -50,6 +54,15 @@ from headrace.db.table_schema import (
     refuse_taken_names,
 )
 from headrace.db.time_limit import cut_after
+from headrace.db.triggers import (
+    INSTALLED_TRIGGERS,
+    installed_triggers_parameters,
+    trigger_functions,
+    triggers,
+    unfit_triggers,
+)
+from headrace.db.vector_index import VectorIndex
+from headrace.db.vector_tables import Prepared, prepare_vectors
 from headrace.errors import StartupRefusal
 
 _log = structlog.stdlib.get_logger("headrace.migrate")
@@ -64,6 +77,9 @@ _LOCK_TIMEOUT = "5s"
 HEAD = "head"
 
 _ADOPT_BATCH = 1000
+
+#: Most of it is the time to count items without vectors.
+_PREPARE_SECONDS = 300.0
 
 #: A ``ts`` of a checkpoint that Postgres can read, unless the month has no such day.
 _READABLE_TS = (
@@ -127,7 +143,41 @@ def upgrade(settings: DatabaseSettings) -> str:
             command.upgrade(config, HEAD)
         if known_revisions()[-1] == state(settings, migrations=True).current:
             _mend_functions(settings)
+            _mend_triggers(settings)
+            with _connect(settings) as connection:
+                renew_grants(connection, find_schema(connection, settings.schema_name))
     return known_revisions()[-1]
+
+
+def grant_to(settings: DatabaseSettings, role: str) -> int:
+    """Give ``role`` what a server needs; returns the number of tables. Safe to repeat.
+
+    :raises StartupRefusal: HR301 no connection, HR311 the schema is behind, HR344 the role is not
+        there, or owns the tables; HR316 this role does not own them.
+    """
+    found = state(settings, migrations=True)
+    if found.behind:
+        raise behind(found)
+    with refused_statements(), _exclusive(settings), _connect(settings) as connection:
+        return grant(connection, find_schema(connection, settings.schema_name), role)
+
+
+def prepare_index(settings: DatabaseSettings, index: VectorIndex) -> Prepared:
+    """Make the tables of the store's semantic index where they are missing.
+
+    It may be repeated, from several places at once. It embeds nothing.
+
+    :raises StartupRefusal: HR301, HR313, HR314 as :func:`upgrade`; HR331 there is no extension,
+        HR333 the tables hold other vectors, HR317 another application has such a table.
+    """
+
+    async def prepare(connection: Connection) -> Prepared:
+        use_schema(connection, settings.schema_name)
+        return await prepare_vectors(connection, index)
+
+    login = login_of(settings, migrations=True)
+    with _exclusive(settings):
+        return asyncio.run(ask_once(login, prepare, timeout_seconds=_PREPARE_SECONDS))
 
 
 def _mend_functions(settings: DatabaseSettings) -> None:
@@ -143,6 +193,30 @@ def _mend_functions(settings: DatabaseSettings) -> None:
                     function = sql.Identifier(schema, name)
                     connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}").format(function))
                     connection.execute(definitions_in(schema)[name].encode())
+
+
+def _mend_triggers(settings: DatabaseSettings) -> None:
+    """Create triggers that are missing or differ, e.g. after their tables moved to a schema.
+
+    :raises StartupRefusal: HR302 the role may not do it.
+    """
+    with refused_statements(), _connect(settings) as connection:
+        if unfit := _unfit_triggers(connection, settings.schema_name):
+            schema = find_schema(connection, settings.schema_name)
+            path = sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema))
+            with connection.transaction():
+                connection.execute(path)
+                for text in trigger_functions(schema).values():
+                    connection.execute(text.encode())
+                for trigger in map(triggers().__getitem__, unfit):
+                    names = map(sql.Identifier, (trigger.name, trigger.table))
+                    connection.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(*names))
+                    connection.execute(trigger.definition.encode())
+
+
+def _unfit_triggers(connection: psycopg.Connection[Any], schema: str) -> list[str]:
+    parameters = installed_triggers_parameters(schema)
+    return unfit_triggers(connection.execute(INSTALLED_TRIGGERS, parameters).fetchall())
 
 
 def _unfit_functions(connection: psycopg.Connection[Any], schema: str) -> list[str]:
@@ -169,8 +243,8 @@ def _refuse_taken_names(
 
 
 def drift(settings: DatabaseSettings) -> str | None:
-    """The differences between database and models, in Alembic's words, or the functions that are
-    not those of this release; None if there are none.
+    """The differences between database and models, in Alembic's words, or the functions or triggers
+    that are not those of this release; None if there are none.
     """
     with _migrating(settings) as connection:
         try:
@@ -179,7 +253,10 @@ def drift(settings: DatabaseSettings) -> str | None:
             return str(difference)
     with _connect(settings) as connection:
         unfit = _unfit_functions(connection, settings.schema_name)
-    return functions_problem(unfit) if unfit else None
+        silent = _unfit_triggers(connection, settings.schema_name)
+    if unfit:
+        return functions_problem(unfit)
+    return triggers_problem(silent) if silent else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
-"""The password of the database where it may change while a process serves: in a file, or from a
-command.
+"""The password of the database where it may change while a process serves: in a file, from a
+command, or a token of a cloud (``iam_tokens``).
 
 All connections of a process share one :class:`Passwords`. It may be used from several threads.
 """
@@ -14,8 +14,7 @@ from typing import Protocol
 import psycopg
 import structlog
 
-from headrace.database_settings import DatabaseSettings
-from headrace.observability.masking import mask_text
+from headrace.observability.masking import mask_always, mask_text
 
 _log = structlog.stdlib.get_logger("headrace.db")
 
@@ -33,8 +32,12 @@ class PasswordNotRead(psycopg.OperationalError):
 class PasswordSource(Protocol):
     """Where the password is."""
 
-    #: ``file`` or ``command``.
+    #: ``file``, ``command``, or the cloud of a token.
     kind: str
+    #: The setting, for messages.
+    setting: str
+    #: Whether each password is a new one, so that a new one is no news.
+    always_new: bool
 
     def read(self, *, again: bool) -> str:
         """The present password. It blocks.
@@ -47,7 +50,7 @@ class PasswordSource(Protocol):
 class PasswordFile:
     """A file with the password alone. A newline at its end does not belong to the password."""
 
-    kind = "file"
+    kind, setting, always_new = "file", "database.password_file", False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -67,7 +70,7 @@ class PasswordCommand:
     Not safe for several threads: :class:`Passwords` calls it under a lock.
     """
 
-    kind = "command"
+    kind, setting, always_new = "command", "database.password_command", False
 
     def __init__(
         self, command: Collection[str], *, timeout_seconds: float, cache_seconds: float
@@ -127,7 +130,7 @@ class Passwords:
 
     @property
     def kind(self) -> str:
-        """``file`` or ``command``."""
+        """``file``, ``command``, or the cloud of a token."""
         return self._source.kind
 
     @property
@@ -137,13 +140,13 @@ class Passwords:
         The log has the reasons.
         """
         if self._fault is not None:
-            return f"database.password_{self.kind} cannot be read"
+            return f"{self._source.setting} cannot be read"
         if self._refused:
-            return f"the database has refused the last login by database.password_{self.kind}"
+            return f"the database has refused the last login by {self._source.setting}"
         if self._falls_back:
             return (
-                f"the database refuses the password of database.password_{self.kind}; the one"
-                " before it still works"
+                f"the database refuses the password of {self._source.setting}; the one before it"
+                " still works"
             )
         return None
 
@@ -179,7 +182,7 @@ class Passwords:
             if falls_back and not self._falls_back:
                 _log.warning("password_refused", source=self.kind, used="the one before it")
             self._falls_back, self._refused = falls_back, False
-            if self._accepted is not None and password != self._accepted:
+            if password != self._accepted and self._accepted and not self._source.always_new:
                 _log.info("password_changed", source=self.kind)
             self._accepted = password
 
@@ -202,22 +205,8 @@ class Passwords:
             self._fault = str(error)
             raise
         self._fault = None
+        mask_always([found], rotating=True)
         return found
-
-
-def passwords_of(settings: DatabaseSettings) -> Passwords | None:
-    """The passwords of the settings; None if the password is a part of the URL."""
-    if settings.password_file is not None:
-        return Passwords(PasswordFile(settings.password_file))
-    if settings.password_command:
-        return Passwords(
-            PasswordCommand(
-                settings.password_command,
-                timeout_seconds=settings.password_command_timeout_seconds,
-                cache_seconds=settings.password_cache_seconds,
-            )
-        )
-    return None
 
 
 def _password(content: bytes, source: str) -> str:

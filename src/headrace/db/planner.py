@@ -31,7 +31,12 @@ INDEX_SETTINGS = (
     " set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)"
 )
 
-_USE_INDEXES = statement(f"SELECT {INDEX_SETTINGS}")
+#: The call with which Postgres ends a transaction that stands still. A process may be gone without
+#: a word: its machine is lost, or the network drops what it sends. Then nobody ends its
+#: transaction, and what it has locked would stay locked for hours, until TCP finds out.
+STANDSTILL_SETTING = "set_config('idle_in_transaction_session_timeout', '10s', true)"
+
+_USE_INDEXES = statement(f"SELECT {STANDSTILL_SETTING}, {INDEX_SETTINGS}")
 
 #: For a statement with one good plan: each step is one way into one index, in its order. Then the
 #: plan is made once, for any values and sizes.
@@ -46,7 +51,9 @@ FIX_PLAN = statement(
 
 
 async def use_indexes(connection: Connection) -> None:
-    """Let the statements that follow in this transaction use indexes."""
+    """Let the statements that follow in this transaction use indexes, and Postgres end it if it
+    stands still.
+    """
     await connection.execute(_USE_INDEXES, prepare=True)
 
 

@@ -1,6 +1,6 @@
 """The one connection pool of a process, shared by saver, store and SQLAlchemy.
 
-It differs from psycopg_pool's own in four ways:
+It differs from psycopg_pool's own in five ways:
 
 - Taking a connection is shielded from cancellation. On Python 3.11, psycopg_pool swallows a
   cancellation that arrives together with a connection. A cancelled check waits seconds for a server
@@ -8,6 +8,8 @@ It differs from psycopg_pool's own in four ways:
 - The check also discards a connection to a server in recovery. psycopg_pool accepts it.
 - Dead connections are passed over at once. psycopg_pool waits 1, 2, 4 s between them. After a
   restart of the server, a request could use its whole timeout for a pool of dead connections.
+- A connection that is given back in pipeline mode is replaced. psycopg leaves it in that mode if
+  its user was cancelled as an inner pipeline began: a transaction in a pipeline has one.
 - Its figures tell connections that are checked, made or put in order from those that are leaked.
   psycopg_pool knows only how many it has, and how many are free.
 """
@@ -181,6 +183,9 @@ class SharedPool(AsyncConnectionPool[Connection]):
             # It was given back before: psycopg below 3.3 does so when a dead connection is closed.
             return
         self._held.discard(conn)
+        if not conn.closed and (conn._pipeline is not None or conn.pgconn.pipeline_status):
+            # The next user would wait for no result: neither of a query nor of a commit.
+            conn.pgconn.finish()
         # No shield is needed: this only hands the connection to a worker of the pool.
         await super().putconn(conn)
 
@@ -203,6 +208,10 @@ class SharedPool(AsyncConnectionPool[Connection]):
     def is_wanted(self) -> bool:
         """Whether a request waits for a connection."""
         return bool(self._waiting) and self._waits() > 0
+
+    def in_use(self) -> list[Connection]:
+        """The connections that were taken and not given back."""
+        return list(self._held)
 
     def figures(self) -> PoolFigures:
         """The present figures of the pool. ``size`` is the sum of ``available``, ``in_use``,

@@ -12,6 +12,7 @@ from headrace.db.conninfo import describe
 from headrace.db.faults import driver_reason
 from headrace.db.logins import Login
 from headrace.db.pool import Connection, shut
+from headrace.db.tls import certificate_fault, tls_problem
 from headrace.errors import StartupRefusal
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ class ServerFacts:
     behind_pooler: bool
     in_recovery: bool
     database: str
+    encrypted: bool
 
 
 async def probe(login: Login, *, timeout_seconds: float = 15.0) -> ServerFacts:
@@ -34,7 +36,7 @@ async def probe(login: Login, *, timeout_seconds: float = 15.0) -> ServerFacts:
     Behind a transaction pooler, the backend pid of the login is not the pid that a query returns.
 
     :raises StartupRefusal: HR301 the server cannot be reached, refuses the login, or does not
-        answer in time.
+        answer in time; HR340 certificates.
     """
 
     async def look(connection: Connection) -> ServerFacts:
@@ -50,6 +52,7 @@ async def probe(login: Login, *, timeout_seconds: float = 15.0) -> ServerFacts:
             behind_pooler=row[0] != connection.info.backend_pid,
             in_recovery=row[3],
             database=row[4],
+            encrypted=connection.pgconn.ssl_in_use,
         )
 
     return await ask_once(login, look, timeout_seconds=timeout_seconds)
@@ -58,13 +61,29 @@ async def probe(login: Login, *, timeout_seconds: float = 15.0) -> ServerFacts:
 async def ask_once(
     login: Login, ask: Callable[[Connection], Coroutine[Any, Any, T]], *, timeout_seconds: float
 ) -> T:
+    """As :func:`asked`, for a start or a command, which end if there is no answer.
+
+    :raises StartupRefusal: HR301 the server cannot be reached, refuses the login, or does not
+        answer in time; HR340 certificates.
+    """
+    try:
+        return await asked(login, ask, timeout_seconds=timeout_seconds)
+    except TimeoutError:
+        raise silent_server(login.conninfo, timeout_seconds) from None
+    except psycopg.OperationalError as error:
+        raise unreachable(login.conninfo, error) from None
+
+
+async def asked(
+    login: Login, ask: Callable[[Connection], Coroutine[Any, Any, T]], *, timeout_seconds: float
+) -> T:
     """The result of ``ask`` on a new connection, which is closed again.
 
     PgBouncer accepts a connection even if it has no server connection. Then the first statement
     waits for minutes. So the connection is shut down after the timeout.
 
-    :raises StartupRefusal: HR301 the server cannot be reached, refuses the login, or does not
-        answer in time.
+    :raises TimeoutError: the server did not answer in time.
+    :raises psycopg.OperationalError: it cannot be reached, or refuses the login.
     """
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + timeout_seconds
@@ -75,23 +94,20 @@ async def ask_once(
         cut = True
         shut(connection)
 
+    async with asyncio.timeout_at(ends_at):
+        connection = await login.connect(
+            AsyncConnection.connect, autocommit=True, prepare_threshold=None
+        )
+    silent = loop.call_at(ends_at, end, connection)
     try:
-        async with asyncio.timeout_at(ends_at):
-            connection = await login.connect(
-                AsyncConnection.connect, autocommit=True, prepare_threshold=None
-            )
-        silent = loop.call_at(ends_at, end, connection)
-        try:
-            return await ask(connection)
-        finally:
-            silent.cancel()
-            connection.pgconn.finish()
-    except TimeoutError:
-        raise silent_server(login.conninfo, timeout_seconds) from None
+        return await ask(connection)
     except psycopg.OperationalError as error:
         if cut:
-            raise silent_server(login.conninfo, timeout_seconds) from None
-        raise unreachable(login.conninfo, error) from None
+            raise TimeoutError(f"no answer within {timeout_seconds} s") from error
+        raise
+    finally:
+        silent.cancel()
+        connection.pgconn.finish()
 
 
 def silent_server(conninfo: str, seconds: float) -> StartupRefusal:
@@ -106,7 +122,18 @@ def silent_server(conninfo: str, seconds: float) -> StartupRefusal:
 
 
 def unreachable(conninfo: str, error: BaseException) -> StartupRefusal:
-    """HR301 with the driver's reason."""
+    """HR301 with the driver's reason; HR340 if certificates are the reason.
+
+    It may block for some seconds: see :func:`certificate_fault`.
+    """
+    if problem := tls_problem(str(error)):
+        problem = certificate_fault(conninfo, problem)
+        return StartupRefusal(
+            "HR340",
+            where=f"database {describe(conninfo)}",
+            what=problem.what,
+            remedy=problem.remedy,
+        )
     return StartupRefusal(
         "HR301",
         where=f"database {describe(conninfo)}",

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TypeVar
 
 from headrace.db.faults import retry_delay_seconds
-from headrace.errors import DatabaseUnavailable, StatementTooSlow
+from headrace.unavailable_errors import DatabaseUnavailable, OutcomeUnknown, StatementTooSlow
 
 T = TypeVar("T")
 
@@ -26,12 +26,13 @@ async def repeated(
     :param on_repeat: called before each repetition.
     :raises DatabaseUnavailable: the database has stayed away.
     :raises StatementTooSlow: a statement took too long; it would take as long again.
+    :raises OutcomeUnknown: it is perhaps done.
     """
     deadline, tries = monotonic() + seconds, 0
     while True:
         try:
             return await work()
-        except StatementTooSlow:
+        except (StatementTooSlow, OutcomeUnknown):
             raise
         except DatabaseUnavailable:
             if monotonic() >= deadline:

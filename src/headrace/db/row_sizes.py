@@ -14,7 +14,7 @@ from sqlalchemy.orm import defer
 from sqlalchemy.orm.attributes import set_committed_value
 
 from headrace.db.engine import Session
-from headrace.db.tables import Base
+from headrace.db.table_base import Base
 
 Row = TypeVar("Row")
 Entity = TypeVar("Entity", bound=Base)

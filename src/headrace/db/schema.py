@@ -21,11 +21,17 @@ from headrace.db.functions import (
     installed_parameters,
     unfit_functions,
 )
+from headrace.db.grants import FORBIDDEN_TABLES, forbidden_parameters, forbidden_table
 from headrace.db.logins import login_of
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.probe import ask_once
 from headrace.db.statements import schema_of, statement, use_schema
 from headrace.db.table_schema import no_access
+from headrace.db.triggers import (
+    INSTALLED_TRIGGERS,
+    installed_triggers_parameters,
+    unfit_triggers,
+)
 from headrace.errors import StartupRefusal
 
 T = TypeVar("T")
@@ -155,14 +161,27 @@ async def _read_state(connection: AsyncConnection[Any]) -> SchemaState:
 async def ensure_compatible(pool: SharedPool) -> SchemaState:
     """The schema's state, if this release can use the schema.
 
-    :raises StartupRefusal: HR311 the schema is behind, HR312 it is too new, HR318 the role may not
-        use it, or not call its functions.
+    :raises StartupRefusal: HR311 the schema is behind, or functions or triggers are missing; HR312
+        it is too new, HR318 the role may not use it, or not call its functions; HR343 nor change
+        its rows.
     """
     async with pool.connection() as connection:
         found = await _read_state(connection)
         refuse_unfit(found)
         await _refuse_unfit_functions(connection)
+        if not found.newer:
+            # A later release may have other triggers.
+            await _refuse_unfit_triggers(connection)
+        await _refuse_forbidden_tables(connection)
     return found
+
+
+async def _refuse_forbidden_tables(connection: Connection) -> None:
+    """:raises StartupRefusal: HR343 the role may not read or change rows of a table."""
+    parameters = forbidden_parameters(schema_of(connection))
+    cursor = await connection.execute(FORBIDDEN_TABLES, parameters)
+    if row := await cursor.fetchone():
+        raise forbidden_table(row[0], connection.info.user)
 
 
 async def _refuse_unfit_functions(connection: Connection) -> None:
@@ -188,6 +207,24 @@ async def _refuse_unfit_functions(connection: Connection) -> None:
             remedy=f"Have its owner run GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA"
             f' "{installed[0][1]}" TO "{user}".',
         )
+
+
+async def _refuse_unfit_triggers(connection: Connection) -> None:
+    """:raises StartupRefusal: HR311 a trigger is missing, switched off, or differs."""
+    parameters = installed_triggers_parameters(schema_of(connection))
+    cursor = await connection.execute(INSTALLED_TRIGGERS, parameters)
+    if unfit := unfit_triggers(await cursor.fetchall()):
+        raise StartupRefusal(
+            "HR311",
+            where="database schema",
+            what=triggers_problem(unfit),
+            remedy="Run `headrace db upgrade` on this database.",
+        )
+
+
+def triggers_problem(unfit: Sequence[str]) -> str:
+    """A sentence about triggers that are not those of this release."""
+    return f"trigger {', '.join(unfit)}: missing, switched off, or not that of this release"
 
 
 def functions_problem(unfit: Sequence[str]) -> str:

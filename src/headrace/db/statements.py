@@ -20,12 +20,14 @@ from psycopg.sql import Composable
 
 #: All tables that statements name: headrace's, and those of LangGraph's savers and stores.
 TABLES = (
+    "api_keys",
     "assistant_versions",
     "assistants",
     "checkpoint_blobs",
     "checkpoint_migrations",
     "checkpoint_writes",
     "checkpoints",
+    "crons",
     "headrace_alembic_version",
     "idempotency_keys",
     "processes",
@@ -34,10 +36,14 @@ TABLES = (
     "runs",
     "schema_compat",
     "store",
+    "store_index",
+    "store_index_paths",
     "store_migrations",
     "store_vectors",
+    "store_vectors_next",
     "threads",
     "vector_migrations",
+    "webhook_deliveries",
 )
 
 #: A table name after FROM, JOIN and so on, where it needs the schema. In other places the name

@@ -11,55 +11,20 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    DateTime,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
-    Text,
-    Uuid,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from headrace.db.table_base import Base, Dated, Owned, json_object
 
 #: The statuses of an ended run. A CHECK ties them to ``ended_at``.
 TERMINAL = "('success', 'error', 'timeout', 'interrupted')"
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "pk": "%(table_name)s_pkey",
-            "fk": "%(table_name)s_%(column_0_name)s_fkey",
-            "ix": "%(table_name)s_%(column_0_name)s_idx",
-            "ck": "%(table_name)s_%(constraint_name)s_check",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's declarative protocol
-        dict[str, Any]: JSONB,
-        datetime: DateTime(timezone=True),
-        str: Text,
-        UUID: Uuid,
-    }
-
-
-class _Owned:
-    """Columns of rows that belong to a tenant."""
-
-    tenant: Mapped[str] = mapped_column(server_default=text("'default'"))
-    owner: Mapped[str] = mapped_column(server_default=text("'anonymous'"))
-
-
-class _Dated:
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-def _json_object() -> Mapped[dict[str, Any]]:
-    return mapped_column(server_default=text("'{}'::jsonb"))
 
 
 class _Configured:
@@ -68,14 +33,14 @@ class _Configured:
     graph_id: Mapped[str]
     name: Mapped[str]
     description: Mapped[str | None]
-    config: Mapped[dict[str, Any]] = _json_object()
-    context: Mapped[dict[str, Any]] = _json_object()
+    config: Mapped[dict[str, Any]] = json_object()
+    context: Mapped[dict[str, Any]] = json_object()
     metadata_: Mapped[dict[str, Any]] = mapped_column(
         "metadata", server_default=text("'{}'::jsonb")
     )
 
 
-class AssistantRow(_Configured, _Owned, _Dated, Base):
+class AssistantRow(_Configured, Owned, Dated, Base):
     """A graph with a configuration. The server creates one assistant for each graph.
 
     Runs read this row. Its ``version`` need not be the newest version of the assistant.
@@ -100,7 +65,7 @@ class AssistantVersionRow(_Configured, Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class ThreadRow(_Owned, _Dated, Base):
+class ThreadRow(Owned, Dated, Base):
     """A conversation. Its values are in checkpoints. This row says which run has the thread.
 
     ``running_run_id`` is the run that has the thread; it changes only under the lock of this row.
@@ -124,6 +89,15 @@ class ThreadRow(_Owned, _Dated, Base):
             "thread_id",
             postgresql_include=["graph_id", "assistant_id"],
             postgresql_where=text("NOT temporary"),
+        ),
+        # For callers that see their own threads only.
+        Index(
+            "threads_owner_idx",
+            "tenant",
+            "owner",
+            text("created_at DESC"),
+            "thread_id",
+            postgresql_where=text("NOT temporary AND owner <> 'anonymous'"),
         ),
         Index(
             "threads_halted_status_idx",
@@ -170,7 +144,7 @@ class ThreadRow(_Owned, _Dated, Base):
     metadata_: Mapped[dict[str, Any]] = mapped_column(
         "metadata", server_default=text("'{}'::jsonb")
     )
-    config: Mapped[dict[str, Any]] = _json_object()
+    config: Mapped[dict[str, Any]] = json_object()
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     interrupts: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     state_updated_at: Mapped[datetime | None]
@@ -194,7 +168,7 @@ class ThreadRow(_Owned, _Dated, Base):
     pruned_at: Mapped[datetime | None]
 
 
-class RunRow(_Owned, _Dated, Base):
+class RunRow(Owned, Dated, Base):
     """One execution of an assistant on a thread.
 
     ``attempt`` rises at every start and never falls. With ``run_id`` and ``process_id`` it is the
@@ -256,7 +230,7 @@ class RunRow(_Owned, _Dated, Base):
     metadata_: Mapped[dict[str, Any]] = mapped_column(
         "metadata", server_default=text("'{}'::jsonb")
     )
-    kwargs: Mapped[dict[str, Any]] = _json_object()
+    kwargs: Mapped[dict[str, Any]] = json_object()
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
@@ -294,6 +268,9 @@ class RunRow(_Owned, _Dated, Base):
     interrupts: Mapped[list[Any] | None] = mapped_column(
         JSONB(none_as_null=True), comment="interrupts that it has left: id and node of each"
     )
+    webhook: Mapped[str | None] = mapped_column(
+        comment="that of kwargs, who is told of its end; written by a trigger"
+    )
 
 
 class RunEventRow(Base):
@@ -313,7 +290,7 @@ class RunEventRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class RunUsageRow(_Owned, Base):
+class RunUsageRow(Owned, Base):
     """The tokens that one attempt of a run has used with one model.
 
     There is no foreign key: a report still counts runs and threads that are deleted.
@@ -340,6 +317,48 @@ class RunUsageRow(_Owned, Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class WebhookDeliveryRow(Owned, Base):
+    """The message about the end of a run, for the receiver that the run names.
+
+    There is no foreign key: a message outlives its run and its thread. A trigger makes it due in
+    the transaction that ends the run.
+    """
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        CheckConstraint("state IN ('staged', 'due', 'sent', 'dead')", name="state"),
+        CheckConstraint(
+            "state <> 'due' OR (due_at IS NOT NULL AND run IS NOT NULL)", name="due_is_whole"
+        ),
+        Index("webhook_deliveries_due_at_idx", "due_at", postgresql_where=text("state = 'due'")),
+        Index("webhook_deliveries_created_at_idx", "created_at"),
+    )
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    thread_id: Mapped[str]
+    url: Mapped[str]
+    receiver: Mapped[str] = mapped_column(
+        server_default=text("''"), comment="host and port of the URL; the bound of calls counts it"
+    )
+    state: Mapped[str] = mapped_column(server_default=text("'staged'"))
+    attempt: Mapped[int] = mapped_column(
+        Integer, server_default=text("0"), comment="attempt of the run that has left the result"
+    )
+    run: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="the run at its end; NULL before it, and when sent"
+    )
+    result: Mapped[bytes | None] = mapped_column(
+        LargeBinary, comment="JSON text: values and interrupts that the run has left"
+    )
+    tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    problem: Mapped[str | None] = mapped_column(comment="why the last call has failed")
+    due_at: Mapped[datetime | None] = mapped_column(
+        comment="when it is sent next; while it is sent, when others may"
+    )
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    settled_at: Mapped[datetime | None]
+
+
 class IdempotencyKeyRow(Base):
     """The run or thread that a request with an ``Idempotency-Key`` has created."""
 
@@ -351,44 +370,10 @@ class IdempotencyKeyRow(Base):
     )
 
     tenant: Mapped[str] = mapped_column(primary_key=True)
-    route: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True, comment="with the owner, if it has a name")
     key: Mapped[str] = mapped_column(primary_key=True)
     body_sha256: Mapped[bytes] = mapped_column(LargeBinary)
     run_id: Mapped[UUID | None]
     thread_id: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class ProcessRow(Base):
-    """A server process that may own runs, and its lease.
-
-    A renewal of the lease changes no indexed column, and finds free space on the page (fillfactor
-    50). So it is a HOT update.
-    """
-
-    __tablename__ = "processes"
-
-    process_id: Mapped[UUID] = mapped_column(primary_key=True)
-    hostname: Mapped[str]
-    pid: Mapped[int]
-    version: Mapped[str]
-    lease_seconds: Mapped[float]
-    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    lost: Mapped[bool] = mapped_column(server_default=text("false"))
-    graph_ids: Mapped[list[str] | None] = mapped_column(
-        ARRAY(Text), comment="which graphs it executes; NULL where its release does not say"
-    )
-    timeline: Mapped[str | None] = mapped_column(
-        comment="WAL timeline of the server where it registered; NULL: not known"
-    )
-
-
-class SchemaCompatRow(Base):
-    """One row: the oldest revision whose release can still use this database."""
-
-    __tablename__ = "schema_compat"
-    __table_args__ = (CheckConstraint("only_row", name="one_row"),)
-
-    only_row: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
-    min_revision: Mapped[str]
+    owner: Mapped[str | None]

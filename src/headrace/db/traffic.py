@@ -52,18 +52,38 @@ class Traffic:
 
 
 class _Counted:
-    """The part of a connection that counts its own commands."""
+    """The part of a connection that counts its own commands, and its waits for the server."""
 
     traffic: Traffic
+    #: Waits so far, and whether the last of them goes on.
+    waits = 0
+    waits_now = False
 
     def _exec_command(self, *args: Any, **kwargs: Any) -> Any:
         self.traffic.note(self)  # type: ignore[arg-type]
         return super()._exec_command(*args, **kwargs)  # type: ignore[misc]
 
+    async def wait(self, *args: Any, **kwargs: Any) -> Any:
+        self.waits += 1
+        self.waits_now = True
+        try:
+            return await super().wait(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.waits_now = False
+
 
 def counted(kind: type[AsyncConnection[Any]], traffic: Traffic) -> type[AsyncConnection[Any]]:
     """``kind`` with connections that count into ``traffic``; use :class:`CountedCursor` on them."""
     return type("CountedConnection", (_Counted, kind), {"traffic": traffic})
+
+
+def present_wait(connection: AsyncConnection[Any]) -> int:
+    """The number of the wait for the server that goes on; 0 if none does.
+
+    Between the rows of a stream, or within a pipeline, the caller may do other work: it does not
+    wait then, though libpq calls the connection active.
+    """
+    return connection.waits if isinstance(connection, _Counted) and connection.waits_now else 0
 
 
 class CountedCursor(AsyncCursor[Row]):

@@ -1,8 +1,8 @@
 """The access log: one line for each answer, and its metrics.
 
 Above a rate, lines of plain successes are left out: at thousands of requests a second they would
-cost more than the answers, and nobody reads them. Refusals, faults, cuts and slow answers always
-have their line.
+cost more than the answers, and nobody reads them. Refusals of callers above their rate are left out
+likewise. Other refusals, faults, cuts and slow answers always have their line.
 """
 
 import re
@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from starlette.types import Scope
 
+from headrace.admission_errors import RateLimited
 from headrace.edge.exchange import Exchange, route_of
 from headrace.graphs.http_entry import HeaderRules
 from headrace.observability.http_metrics import UNMATCHED, HttpMetrics
@@ -108,13 +109,14 @@ class AccessLog:
         self._lines = min(self._rate, self._lines + self._rate * (now - self._looked))
         self._looked = now
         first = exchange.first_byte_seconds
-        if (
+        if exchange.code != RateLimited.code and (
             exchange.status >= _FIRST_REFUSAL
             or exchange.cut
             or exchange.code
             or (first is not None and first >= _SLOW_SECONDS)
         ):
             # Such lines take nothing from the rate, so that they cannot crowd out the successes.
+            # Only a caller above its rate gets so many refusals that their lines count too.
             return False
         if self._lines >= 1.0:
             self._lines -= 1.0

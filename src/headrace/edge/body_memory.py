@@ -13,9 +13,9 @@ from itertools import count
 
 import structlog
 
-from headrace.errors import BodiesFull
 from headrace.observability.figures import MemoryFigures
-from headrace.shares import Places, Room
+from headrace.shares import Places, Room, Share
+from headrace.unavailable_errors import BodiesFull
 
 _log = structlog.stdlib.get_logger("headrace.bodies")
 
@@ -48,7 +48,7 @@ class BodyMemory:
         *,
         total_bytes: int,
         wait_seconds: float,
-        share: float = 1.0,
+        share: Share | float = 1.0,
         count_refused: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self._places = Places(max(1, total_bytes // PIECE_BYTES), share)

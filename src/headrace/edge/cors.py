@@ -1,8 +1,9 @@
-"""CORS: which web pages may use this server. ``http.cors`` of the manifest decides, or a default.
+"""CORS: which web pages may use this server. ``http.cors`` of the manifest decides, then the
+setting ``edge.allowed_origins``.
 
-By default, a server that needs API keys allows every page, because a page has no key by itself. A
-server without keys allows only pages of this machine: any other page that a user opens in a browser
-could read all conversations.
+By default no page of another origin may. A server that answers only callers of its own machine
+allows pages of this machine: any other page that a user opens in a browser could read all
+conversations.
 """
 
 import inspect
@@ -13,7 +14,9 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headrace.edge.web_pages import LOOPBACK_PAGES, Origins, WebPages
 from headrace.graphs.http_entry import CorsEntry
+from headrace.settings import Settings
 
 #: Headers that clients need: the id of the run, the address of its stream, the next page.
 EXPOSED = (
@@ -24,9 +27,6 @@ EXPOSED = (
     "X-Request-Id",
 )
 
-#: Pages of this machine, on any port.
-_LOOPBACK = r"https?://(localhost|[a-z0-9.-]+\.localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
-
 #: Some browsers ask first when a web page wants to reach a server on this machine. Starlette
 #: answers that question since 0.51. With an older one, such a browser refuses the page.
 _PRIVATE_NETWORK = (
@@ -36,12 +36,14 @@ _PRIVATE_NETWORK = (
 )
 
 
-def cors_policy(entry: CorsEntry | None, *, keys_needed: bool) -> dict[str, Any]:
+def cors_policy(entry: CorsEntry | None, settings: Settings) -> dict[str, Any]:
     """The arguments of Starlette's ``CORSMiddleware``."""
     given = entry or CorsEntry()
     origins, pattern = given.allow_origins, given.allow_origin_regex
     if not origins and pattern is None:
-        origins, pattern = (("*",), None) if keys_needed else ((), _LOOPBACK)
+        origins = settings.edge.origins
+        if not origins and settings.local_only:
+            pattern = LOOPBACK_PAGES
     known = {name.lower() for name in EXPOSED}
     return {
         "allow_origins": origins,
@@ -101,6 +103,30 @@ class PageAccess(CORSMiddleware):
 
         await CORSMiddleware(answer, **self._policy)(scope, receive, note)
         return found
+
+
+def web_pages(
+    entry: CorsEntry | None, settings: Settings, app: Any = None, *, handled: bool = False
+) -> WebPages:
+    """The rules for web pages.
+
+    :param handled: handlers of the manifest tell who calls.
+
+    :param app: the app that headrace's lifespan is for. Pages that its own ``CORSMiddleware``
+        allows may use the API too.
+    """
+    theirs = [
+        one.kwargs
+        for one in getattr(app, "user_middleware", ())
+        if isinstance(one.cls, type) and issubclass(one.cls, CORSMiddleware)
+    ]
+    policies = [cors_policy(entry, settings), *theirs]
+    origins = Origins(
+        [origin for policy in policies for origin in policy.get("allow_origins", ())],
+        [found for policy in policies if (found := policy.get("allow_origin_regex"))],
+    )
+    hosts = settings.edge.host_names or (() if settings.local_only else None)
+    return WebPages(origins, guarded=not settings.credentials_needed, hosts=hosts, handled=handled)
 
 
 def _has(wanted: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:

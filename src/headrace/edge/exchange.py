@@ -37,6 +37,7 @@ class Exchange:
         "cut",
         "first_byte_seconds",
         "location",
+        "of_api",
         "started",
         "status",
     )
@@ -54,6 +55,8 @@ class Exchange:
         self.complete = False
         #: Why the answer ended without its proper end; empty if it did not.
         self.cut: CutReason | Literal[""] = ""
+        #: Whether the API has the request, not an app of the user that is served with it.
+        self.of_api = False
         #: The ``Content-Location`` of the answer.
         self.location: str | None = None
         self._http = http

@@ -26,21 +26,24 @@ from typing import Any, Literal
 
 from fastapi import Request
 
+from headrace.admission_errors import RateLimited
 from headrace.edge.intake import Intake
+from headrace.edge.rates import Rates
 from headrace.edge.requests import end_turn
 from headrace.edge.state import state_of
 from headrace.edge.streaming import StreamResponse
 from headrace.edge.turns import Refusals, Turns
-from headrace.errors import (
-    CallerShareUsed,
-    PoolShareFull,
-    RequestError,
-    TooManyAnswers,
-    TooManyStreams,
-)
+from headrace.errors import CallerShareUsed, InvalidRequest, RequestError
 from headrace.observability.figures import GateFigures
 from headrace.settings import Settings
-from headrace.shares import Gate, Places, QueueFull, current_caller
+from headrace.shares import Gate, Places, QueueFull, Share, current_caller
+from headrace.unavailable_errors import (
+    PoolShareFull,
+    TooManyAnswers,
+    TooManyAppRequests,
+    TooManySockets,
+    TooManyStreams,
+)
 
 PoolPartName = Literal["lists", "changes"]
 Endpoint = Callable[..., Coroutine[Any, Any, Any]]
@@ -80,23 +83,35 @@ class RequestGates:
         self,
         settings: Settings,
         *,
-        share: float = 1.0,
+        share: Share | float = 1.0,
         count: Callable[[str, str], None] = lambda gate, reason: None,
     ) -> None:
         self._database = settings.database
+        self._max_page_rows = settings.requests.max_page_rows
         self._refusals = Refusals(count)
         #: One for each connection. The server sets their number when it starts.
-        self.answers = Places(settings.server.max_connections, share)
-        self.thread_streams = Places(settings.events.max_thread_streams, share)
-        at_once = Places(settings.callers.requests_at_once, share)
-        among_callers = Gate(at_once, timeout_seconds=_TURN_SECONDS) if share < 1.0 else None
+        callers = settings.callers
+        self.rates = Rates(callers.requests_per_second, callers.burst_seconds)
+        #: Messages on WebSockets of the user's app are counted apart from requests.
+        self.message_rates = Rates(callers.requests_per_second, callers.burst_seconds)
+        self.answers = Places(settings.server.max_connections, share, most=callers.max_open_answers)
+        self.thread_streams = Places(
+            settings.events.max_thread_streams, share, most=callers.max_thread_streams
+        )
+        #: Their callers may be anybody, so one never takes all places.
+        self.app_sockets = Places(
+            settings.server.max_app_sockets, callers.share, most=callers.max_thread_streams
+        )
+        self.app_requests = Places(max(1, settings.server.max_connections // 4), callers.share)
+        at_once = Places(callers.requests_at_once, share)
+        among_callers = Gate(at_once, timeout_seconds=_TURN_SECONDS)
         self.turns = Turns(among_callers, Intake(settings.requests, share), self._refusals)
         self._gates: dict[PoolPartName, Gate] = {
             "lists": self._gate(settings.database.lists_part, share),
             "changes": self._gate(settings.database.changes_part, share),
         }
 
-    def _gate(self, part: float, share: float) -> Gate:
+    def _gate(self, part: float, share: Share | float) -> Gate:
         database = self._database
         return Gate(
             Places(max(1, round(part * database.pool_max)), share),
@@ -125,6 +140,30 @@ class RequestGates:
         finally:
             gate.release(caller)
 
+    def admit(self, caller: str) -> None:
+        """Count a request of this caller.
+
+        :raises RateLimited: it has sent too many.
+        """
+        try:
+            self.rates.admit(caller)
+        except RateLimited:
+            self._refusals.note("rate", "share", caller)
+            raise
+
+    def check_page(self, values: Mapping[str, Any]) -> None:
+        """
+        :param values: the arguments of an endpoint that lists rows.
+        :raises InvalidRequest: it asks for too many.
+        """
+        for name, value in values.items():
+            limit = value if name == "limit" else getattr(value, "limit", None)
+            if isinstance(limit, int) and limit > self._max_page_rows:
+                raise InvalidRequest(
+                    f"limit: a page has at most {self._max_page_rows} rows (setting"
+                    " requests.max_page_rows)."
+                )
+
     def lasting(self, caller: str, *, of_thread: bool = False) -> HeldPlaces:
         """Take the places of a lasting answer. Release them when the answer has ended.
 
@@ -144,17 +183,42 @@ class RequestGates:
             )
         return HeldPlaces(caller, (self.answers, self.thread_streams))
 
+    def socket_of_app(self, caller: str) -> HeldPlaces:
+        """Take the place of a WebSocket of the user's app. Release it when the socket has ended.
+
+        :raises CallerShareUsed, TooManySockets: as :meth:`lasting`.
+        """
+        if not self.app_sockets.take(caller):
+            raise self._of_app_refused("app_sockets", self.app_sockets, caller, TooManySockets())
+        return HeldPlaces(caller, (self.app_sockets,))
+
+    def request_of_app(self, caller: str) -> HeldPlaces:
+        """Take the place of a request to the user's app. Release it when its answer has ended.
+
+        :raises CallerShareUsed, TooManyAppRequests: as :meth:`lasting`.
+        """
+        if not self.app_requests.take(caller):
+            full = TooManyAppRequests()
+            raise self._of_app_refused("app_requests", self.app_requests, caller, full)
+        return HeldPlaces(caller, (self.app_requests,))
+
+    def note_slowed(self, caller: str) -> None:
+        """The messages of a WebSocket of this caller wait: it sends too many."""
+        self._refusals.note("socket_rate", "share", caller)
+
     def figures(self) -> dict[str, GateFigures]:
         """The present figures of each gate, by name."""
         found = {
             str(name): GateFigures(gate.places.taken, gate.waiting)
             for name, gate in self._gates.items()
         }
-        if (gate := self.turns.gate) is not None:
-            found["requests"] = GateFigures(gate.places.taken, gate.waiting)
+        requests = self.turns.gate
+        found["requests"] = GateFigures(requests.places.taken, requests.waiting)
         found["intake"] = GateFigures(self.turns.intake.held, self.turns.intake.waiting)
         found["answers"] = GateFigures(self.answers.taken)
         found["thread_streams"] = GateFigures(self.thread_streams.taken)
+        found["app_sockets"] = GateFigures(self.app_sockets.taken)
+        found["app_requests"] = GateFigures(self.app_requests.taken)
         return found
 
     def _pool_share_full(self, name: PoolPartName, why: str) -> PoolShareFull:
@@ -165,6 +229,23 @@ class RequestGates:
             " once, or try again."
         )
 
+    def _of_app_refused(
+        self, gate: str, places: Places, caller: str, full: RequestError
+    ) -> RequestError:
+        if not places.free:
+            self._refusals.note(gate, "full", caller)
+            return full
+        self._refusals.note(gate, "share", caller)
+        what, setting = (
+            ("WebSockets", "callers.max_thread_streams and server.max_app_sockets")
+            if places is self.app_sockets
+            else ("requests", "server.max_connections")
+        )
+        return CallerShareUsed(
+            f"You have {places.held_by(caller)} {what} of the app open in this process, your share"
+            f" of the places (settings callers.share, {setting}). End some, or try again."
+        )
+
     def _lasting_refused(
         self, gate: str, places: Places, caller: str, full: RequestError
     ) -> RequestError:
@@ -172,7 +253,14 @@ class RequestGates:
             self._refusals.note(gate, "full", caller)
             return full
         self._refusals.note(gate, "share", caller)
-        what = "streams of threads" if places is self.thread_streams else "streams, waits and joins"
+        of_thread = places is self.thread_streams
+        setting = "max_thread_streams" if of_thread else "max_open_answers"
+        what = "streams of threads" if of_thread else "streams, waits and joins"
+        if places.most and places.held_by(caller) >= places.most:
+            return CallerShareUsed(
+                f"You have {places.held_by(caller)} {what} open in this process, as many as"
+                f" callers.{setting} allows. End some, or try again."
+            )
         return CallerShareUsed(
             f"Your API key has {places.held_by(caller)} {what} open in this process; the"
             f" {places.free} free places are for other keys (setting callers.share). End some, or"
@@ -219,9 +307,12 @@ def _of_pool(endpoint: Endpoint, name: PoolPartName, when: When | None) -> Endpo
     async def handle(call: Endpoint, request: Request, values: dict[str, Any]) -> Any:
         if when is not None and not when(values):
             return await call(**values)
+        gates = _gates_of(request)
+        if name == "lists":
+            gates.check_page(values)
         # The request may wait here, and this gate bounds the work after it.
         end_turn(request)
-        async with _gates_of(request).of_pool(name, current_caller.get()):
+        async with gates.of_pool(name, current_caller.get()):
             return await call(**values)
 
     return _wrapped(endpoint, name, handle)

@@ -15,7 +15,7 @@ from contextvars import Context
 from time import monotonic
 
 from headrace.request_settings import RequestSettings
-from headrace.shares import Gate, Places
+from headrace.shares import Gate, Places, Share
 
 _TICK_SECONDS = 0.01
 #: Without a new request for this long, the delay of the loop is not measured.
@@ -24,6 +24,9 @@ _IDLE_SECONDS = 0.5
 #: Requests that may always be in work.
 _FEWEST = 1.0
 _FIRST = 16.0
+#: More requests than the first may be in work while the loop is late by less than this part of the
+#: bound: they bring no more answers, and make all wait longer, ``/livez`` too.
+_FOR_MORE = 0.4
 _FASTER, _SLOWER = 1.03, 0.9
 #: Below this part of the bound the loop is calm, and more may begin.
 _CALM = 0.6
@@ -38,11 +41,12 @@ _FORGIVEN_SECONDS = 5.0
 class Pace:
     """How many requests may be in work, from how late the event loop is.
 
-    The number falls while the delay of the loop is above the bound. It grows while requests wait
-    and the delay is clearly below the bound. A graph that blocks the loop, or another program on
-    the machine, delays the loop however few requests are in work, and then fewer requests do not
-    help. So if the loop has not recovered with the fewest requests, the number grows again for some
-    seconds, until the delay is twice as long as it was with the fewest.
+    The number falls while the delay of the loop is above the bound, and grows while requests wait
+    and the delay is clearly below the bound. For more than 16 the bound is stricter. A graph that
+    blocks the loop, or another program on the machine, delays the loop however few requests are in
+    work, and then fewer requests do not help. So if the loop has not recovered with the fewest
+    requests, the number grows again for some seconds, until the delay is twice as long as it was
+    with the fewest.
 
     :param bound_seconds: a delay of the loop that is no reason to slow down.
     :param most: requests in work at most.
@@ -70,16 +74,21 @@ class Pace:
         :param wanted: whether requests wait.
         """
         self._late += _NEWEST * (late_seconds - self._late)
-        if now >= self._forgiven_until:
-            self._bound = self._bound_seconds
-        if self._late > self._bound:
+        bound = self._bound_at(now)
+        if self._late > bound:
             self.limit = max(self._fewest, self.limit * _SLOWER)
             if self.limit == self._fewest:
                 self._note_starved(now)
             return
         self._starved_at = None
-        if wanted and self._late < _CALM * self._bound:
+        if wanted and self._late < _CALM * bound:
             self.limit = min(self._most, self.limit * _FASTER)
+
+    def _bound_at(self, now: float) -> float:
+        if now < self._forgiven_until:
+            return self._bound
+        self._bound = self._bound_seconds
+        return self._bound if self.limit <= _FIRST else _FOR_MORE * self._bound
 
     def _note_starved(self, now: float) -> None:
         if self._starved_at is None:
@@ -96,7 +105,7 @@ class Intake:
     :param share: the part of the places to wait in that one of several callers may have.
     """
 
-    def __init__(self, settings: RequestSettings, share: float = 1.0) -> None:
+    def __init__(self, settings: RequestSettings, share: Share | float = 1.0) -> None:
         self._pace = Pace(settings.loop_delay_seconds, settings.at_once)
         #: Callers take turns here, as at any gate: nobody waits behind the queue of another.
         self._gate = Gate(

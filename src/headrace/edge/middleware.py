@@ -12,12 +12,14 @@ from headrace.edge.exchange import Exchange
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.refusals import error_response
 from headrace.edge.request_traces import begin_trace, end_trace
+from headrace.edge.security_headers import SecurityHeaders
 from headrace.edge.state import found_state
 from headrace.edge.streaming import accept_bodies, drop_handed, send_handed
-from headrace.errors import Draining, RequestError, TooManyPublicRequests
+from headrace.errors import RequestError
 from headrace.graphs.http_entry import HeaderRules
 from headrace.ids import new_request_id
 from headrace.shares import Gate, Places
+from headrace.unavailable_errors import Draining, TooManyPublicRequests
 
 _ID_HEADER = b"x-request-id"
 #: A request id of the caller is used if it looks like this; else the middleware makes one.
@@ -36,6 +38,7 @@ class Middleware:
     :param plain_inside: no middleware between this one and the endpoints changes bodies. Then this
         one frees the framework's objects first, and sends the bodies of streams itself.
     :param logged_headers: request headers for the access log; default: none.
+    :param hsts_seconds: as :class:`SecurityHeaders`.
     """
 
     def __init__(
@@ -44,10 +47,12 @@ class Middleware:
         *,
         plain_inside: bool = False,
         logged_headers: HeaderRules | None = None,
+        hsts_seconds: int = 0,
     ) -> None:
         self.app = app
         self._plain_inside = plain_inside
         self._logged_headers = logged_headers
+        self._security = SecurityHeaders(hsts_seconds)
         self._public = Gate(Places(_PUBLIC_AT_ONCE), timeout_seconds=_PUBLIC_SECONDS)
         #: For requests without headrace's lifespan.
         self._log = AccessLog()
@@ -70,7 +75,8 @@ class Middleware:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 others, location = _headers_of(message)
-                message["headers"] = [*others, (_ID_HEADER, request_id.encode())]
+                more = self._security.missing(map(_name_of, others)) if exchange.of_api else ()
+                message["headers"] = [*others, *more, (_ID_HEADER, request_id.encode())]
                 exchange.begin_answer(message["status"], location)
                 await send(message)
             else:
@@ -140,6 +146,10 @@ def _given_id(scope: Scope) -> str | None:
             given: str = value.decode("latin-1")
             return given if _PLAIN_ID.fullmatch(given) else None
     return None
+
+
+def _name_of(pair: tuple[bytes, bytes]) -> bytes:
+    return pair[0].lower()
 
 
 def _headers_of(answer: Message) -> tuple[list[tuple[bytes, bytes]], str | None]:

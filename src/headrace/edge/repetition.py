@@ -1,6 +1,8 @@
 """Marks endpoints that may be called twice for one request, while the database is away.
 
-Endpoints of GET need no mark: they only read.
+Endpoints of GET need no mark: they only read. Others may be called again if, done twice, they leave
+what they leave when they are done once; or if they change something in one transaction with a
+receipt, so that a failed call has changed nothing (db/receipts.py).
 """
 
 from collections.abc import Callable, Collection
@@ -13,7 +15,7 @@ _MARK = "headrace_repeatable"
 
 
 def repeatable(endpoint: E) -> E:
-    """Mark an endpoint: done twice, it leaves what it leaves when it is done once."""
+    """Mark an endpoint that may be called again after DatabaseUnavailable."""
     endpoint.__dict__[_MARK] = True
     return endpoint
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +18,8 @@ from headrace.edge.departures import lost_of, unless_lost
 from headrace.edge.turns import Turn, Turns
 from headrace.errors import InvalidRequest, MalformedJSON, PayloadTooLarge
 
-#: Checkpoints hold at most 255 levels. Graphs put some levels of their own around a value.
+#: The default. Checkpoints hold at most 255 levels, and graphs put some levels of their own around
+#: a value.
 MAX_DEPTH = 128
 
 #: orjson rounds integers beyond 64 bits to floats. A float this large may be such an integer.
@@ -51,6 +53,8 @@ class JSONRequest(Request):
     max_body_bytes: int = 8 * 1024 * 1024
     #: Numbers, texts, lists and objects of one body.
     max_body_values: int = 500_000
+    #: Levels of lists and objects of one body.
+    max_body_depth: int = MAX_DEPTH
     #: The process's memory for large bodies. None: large bodies are not counted.
     body_memory: BodyMemory | None = None
     #: The caller whose share the body uses.
@@ -66,6 +70,11 @@ class JSONRequest(Request):
         if self._found_headers is None:
             self._found_headers = _FoundHeaders(self.scope)
         return self._found_headers
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the whole body is read: a handler that tells who calls may have done that."""
+        return hasattr(self, "_body")
 
     async def body(self) -> bytes:
         """The whole body.
@@ -155,24 +164,46 @@ class JSONRequest(Request):
         :raises BodiesFull: the process has no memory for it.
         :raises PayloadTooLarge, CallerShareUsed, Overloaded, ClientLeft: as :meth:`body`.
         """
-        body = await self.body()
-        if len(body) <= _READ_APART_BYTES:
-            return _read(body, self.max_body_values)
-        loop = asyncio.get_running_loop()
-        if self._large is not None:
-            size_bytes = await loop.run_in_executor(
-                _APART, parsed_at_most, body, self.max_body_values
-            )
-            # The memory for values bounds the rest of the work.
-            self.end_turn()
-            await self._large.admit_values(size_bytes)
-        return await loop.run_in_executor(_APART, _read, body, self.max_body_values)
+        return await json_value(
+            await self.body(),
+            self.max_body_values,
+            self.max_body_depth,
+            self._large,
+            begin_values=self.end_turn,
+        )
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(
             f"The request body is larger than {self.max_body_bytes} bytes"
             " (setting server.max_body_bytes)."
         )
+
+
+async def json_value(
+    text: bytes,
+    max_values: int,
+    max_depth: int,
+    large: Body | None,
+    *,
+    begin_values: Callable[[], None] = lambda: None,
+) -> Any:
+    """The value of a body, or of a message of a WebSocket.
+
+    :param large: takes memory for the values; None: it is small, or nothing counts it.
+    :param begin_values: called before a large value waits for that memory, which then bounds the
+        rest of the work.
+    :raises MalformedJSON: it is not JSON.
+    :raises InvalidRequest: it is beyond a limit, or holds a value that cannot be stored.
+    :raises BodiesFull: the process has no memory for it.
+    """
+    if len(text) <= _READ_APART_BYTES:
+        return _read(text, max_values, max_depth)
+    loop = asyncio.get_running_loop()
+    if large is not None:
+        size_bytes = await loop.run_in_executor(_APART, parsed_at_most, text, max_values)
+        begin_values()
+        await large.admit_values(size_bytes)
+    return await loop.run_in_executor(_APART, _read, text, max_values, max_depth)
 
 
 def end_turn(request: Request) -> None:
@@ -187,7 +218,7 @@ def release_body(request: Request) -> None:
         request.release()
 
 
-def _read(body: bytes, max_values: int) -> Any:
+def _read(body: bytes, max_values: int, max_depth: int) -> Any:
     # Parsing millions of values takes a second and blocks all threads. Refuse such a body first.
     if _least_values(body) > max_values and _least_values(_TEXT.sub(b"", body)) > max_values:
         raise InvalidRequest(_too_many(max_values))
@@ -195,7 +226,7 @@ def _read(body: bytes, max_values: int) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedJSON(f"Invalid JSON in request body: {error}") from None
-    problem, is_rounded = _examined(value, max_values, has_nul=b"\\u0000" in body)
+    problem, is_rounded = _examined(value, max_values, max_depth, has_nul=b"\\u0000" in body)
     if problem is not None:
         raise InvalidRequest(problem)
     # json alone would accept more than JSON, but here orjson has accepted the body already.
@@ -217,13 +248,19 @@ def _too_many(max_values: int) -> str:
     )
 
 
-def _examined(value: Any, max_values: int, *, has_nul: bool) -> tuple[str | None, bool]:
+def _examined(
+    value: Any, max_values: int, max_depth: int, *, has_nul: bool
+) -> tuple[str | None, bool]:
     """What is wrong with the value, or None; and whether orjson may have rounded an integer."""
     level, depth, seen, is_rounded = [value], 0, 0, False
     while level:
         depth += 1
-        if depth > MAX_DEPTH:
-            return f"The request body is nested more than {MAX_DEPTH} levels deep.", False
+        if depth > max_depth:
+            return (
+                f"The request body is nested more than {max_depth} levels deep (setting"
+                " requests.max_body_depth).",
+                False,
+            )
         seen += len(level)
         if seen > max_values:
             return _too_many(max_values), False

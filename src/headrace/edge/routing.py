@@ -18,41 +18,47 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from headrace.auth.api_keys import HEADER, ApiKeys
+from headrace.admission_errors import ReadOnly
+from headrace.auth.handlers import REQUEST
+from headrace.auth.identity import Identity
+from headrace.auth.store_scope import store_scope
+from headrace.checkpoints.scoped_store import use_store_scope
 from headrace.containment import contain, is_cancellation
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.repeats import repeated
 from headrace.edge.arguments import Plan, plan_for
 from headrace.edge.body_memory import BodyMemory
+from headrace.edge.departures import lost_of, unless_lost
 from headrace.edge.exchange import exchange_of
 from headrace.edge.gates import RequestGates
 from headrace.edge.prefix import own_path_of, path_with_one_prefix, with_prefixed_locations
+from headrace.edge.reading import cancels, only_reads
 from headrace.edge.refusals import error_response
 from headrace.edge.repetition import may_repeat
 from headrace.edge.requests import JSONRequest
 from headrace.edge.state import State, found_state
+from headrace.edge.web_pages import WebPages
 from headrace.error_text import clipped
-from headrace.errors import (
-    DatabaseUnavailable,
-    InvalidRequest,
-    NotFound,
-    PoolExhausted,
-    PoolShareFull,
-    RequestError,
-)
+from headrace.errors import InvalidRequest, NotFound, RequestError
 from headrace.observability.metrics import Metrics
 from headrace.settings import Settings
 from headrace.shares import current_caller
+from headrace.unavailable_errors import DatabaseUnavailable, PoolExhausted, PoolShareFull
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _log = structlog.stdlib.get_logger("headrace.edge")
 
 
+#: Probes ask a pod by any name.
+_PROBES = frozenset({"/livez", "/readyz", "/startupz", "/ok"})
+
 #: Bounds on the errors of one request in an answer: how many, and bytes of each.
 MAX_ERRORS = 20
 _MAX_ERROR_BYTES = 500
+#: How pydantic begins the sentence of a validator.
+_VALUE_ERROR = "Value error, "
 
 
 def validation_message(error: RequestValidationError, content_type: str | None) -> str:
@@ -65,7 +71,8 @@ def validation_message(error: RequestValidationError, content_type: str | None) 
             and "json" not in (content_type or "")
         ):
             return "Send the body as JSON with the header Content-Type: application/json."
-    return error_lines([(item["loc"], item["msg"]) for item in items[:MAX_ERRORS]], len(items))
+    told = [(item["loc"], item["msg"].removeprefix(_VALUE_ERROR)) for item in items[:MAX_ERRORS]]
+    return error_lines(told, len(items))
 
 
 def error_lines(told: Sequence[tuple[Sequence[Any], str]], found: int) -> str:
@@ -98,7 +105,7 @@ class OwnRoute(APIRoute):
 
 
 class HeadraceRoute(OwnRoute):
-    """Checks the API key, parses strictly, renders errors, and logs unexpected ones.
+    """Finds out who calls, parses strictly, renders errors, and logs unexpected ones.
 
     It puts the prefix of the request before ``Location`` headers.
     """
@@ -112,6 +119,11 @@ class HeadraceRoute(OwnRoute):
             more["summary"], more["description"] = described_by(endpoint)
         super().__init__(path, endpoint, **more)
         self._repeats = may_repeat(endpoint, self.methods or ())
+        self._only_reads = only_reads(self.own_path, self.methods or ())
+
+    def refusal(self, error: RequestError, request: Request) -> Response:
+        """The answer for an error."""
+        return error_response(error)
 
     def get_route_handler(self) -> Handler:
         inner = super().get_route_handler()
@@ -148,21 +160,33 @@ class HeadraceRoute(OwnRoute):
             settings = state.get(Settings)
             request.max_body_bytes = settings.server.max_body_bytes
             request.max_body_values = settings.requests.max_body_values
+            request.max_body_depth = settings.requests.max_body_depth
             request.body_memory = state.get(BodyMemory)
         # Some requests run the user's graphs, factories and handlers.
         contain()
         try:
             if state is not None and not self.public:
                 # Before the body is read: a stranger must cost no memory.
-                caller = state.get(ApiKeys).check(request.headers.get(HEADER), scope)
+                scope[REQUEST] = request
+                identity = state.get(Identity)
+                principal = await unless_lost(identity.principal(scope), lost_of(scope))
+                state.get(WebPages).check(scope)
+                caller = principal.caller
                 # The task belongs to this request until the answer ends.
                 current_caller.set(caller)
+                use_store_scope(store_scope(principal))
                 request.caller = caller
                 if (exchange := exchange_of(scope)) is not None:
                     exchange.caller = caller
-                request.turns = state.get(RequestGates).turns
-                if self.body_field is None:
+                if principal.read_only and (not self._only_reads or cancels(scope)):
+                    raise ReadOnly
+                gates = state.get(RequestGates)
+                gates.admit(caller)
+                request.turns = gates.turns
+                if self.body_field is None or request.is_read:
                     await request.take_turn()
+            elif state is not None and self.own_path not in _PROBES:
+                state.get(WebPages).check_host(scope)
             if state is None or self.public:
                 with translated_faults():
                     response = await inner(request)
@@ -170,20 +194,21 @@ class HeadraceRoute(OwnRoute):
                 response = await self._answered(request, inner, state)
             return with_prefixed_locations(response, scope, self.own_path)
         except RequestError as error:
-            return error_response(error)
+            return self.refusal(error, request)
         except RequestValidationError as error:
             message = validation_message(error, request.headers.get("content-type"))
-            return error_response(InvalidRequest(message))
+            return self.refusal(InvalidRequest(message), request)
         except StarletteHTTPException as error:
             # FastAPI raises this for any error while it reads the body.
             if isinstance(error.__cause__, RequestError):
-                return error_response(error.__cause__)
+                return self.refusal(error.__cause__, request)
             raise
         except BaseException as error:
             if is_cancellation(error):
                 raise
             _log.exception("request_failed", path=request.url.path, method=request.method)
-            return error_response(RequestError("Internal server error; the log has the cause."))
+            fault = RequestError("Internal server error; the log has the cause.")
+            return self.refusal(fault, request)
         finally:
             request.release()
 
@@ -274,11 +299,18 @@ _LENIENT: dict[str, Any] = (
 )
 
 
-def new_router(*, tag: str, public: bool = False, followed: bool = False) -> APIRouter:
+def new_router(
+    *,
+    tag: str,
+    public: bool = False,
+    followed: bool = False,
+    route_class: type[HeadraceRoute] | None = None,
+) -> APIRouter:
     """A router for the endpoints of one room.
 
     :param public: the endpoints need no key.
     :param followed: ``Location`` headers point to these endpoints.
+    :param route_class: the class of the routes, for a door.
     """
-    route_class = PublicRoute if public else LocationRoute if followed else HeadraceRoute
-    return APIRouter(route_class=route_class, tags=[tag], responses=_REFUSALS, **_LENIENT)
+    usual = PublicRoute if public else LocationRoute if followed else HeadraceRoute
+    return APIRouter(route_class=route_class or usual, tags=[tag], responses=_REFUSALS, **_LENIENT)

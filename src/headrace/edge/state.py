@@ -64,8 +64,10 @@ def state_of(source: HTTPConnection | Mapping[str, Any]) -> State:
 
 def found_state(source: HTTPConnection | Mapping[str, Any]) -> State | None:
     """As :func:`state_of`, but None where there is no state."""
-    state = source.scope.get("state", {}) if isinstance(source, HTTPConnection) else source
-    return cast("State | None", state.get("headrace"))
+    # Requests are mappings too, so that to ask whether it is one takes long.
+    if type(source) is not dict and isinstance(source, HTTPConnection):
+        source = source.scope.get("state", {})
+    return cast("State | None", source.get("headrace"))
 
 
 def request_id_of(request: Request) -> str:
@@ -73,7 +75,7 @@ def request_id_of(request: Request) -> str:
     return str(getattr(request.state, "request_id", ""))
 
 
-def configurable_headers(request: Request) -> dict[str, str]:
+def configurable_headers(request: HTTPConnection) -> dict[str, str]:
     """The headers that the request passes on to its run.
 
     ``http.configurable_headers`` of the manifest names them; by default there are none.

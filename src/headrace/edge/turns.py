@@ -12,8 +12,9 @@ from time import monotonic
 import structlog
 
 from headrace.edge.intake import Intake
-from headrace.errors import CallerShareUsed, Overloaded
+from headrace.errors import CallerShareUsed
 from headrace.shares import Gate, QueueFull
+from headrace.unavailable_errors import Overloaded
 
 _log = structlog.stdlib.get_logger("headrace.places")
 
@@ -52,11 +53,12 @@ class Refusals:
 class Turn:
     """The turn of one request. Small, so that whatever ends it may hold it for long."""
 
-    __slots__ = ("_caller", "_turns")
+    __slots__ = ("_caller", "_gate", "_turns")
 
-    def __init__(self, turns: "Turns", caller: str) -> None:
+    def __init__(self, turns: "Turns", caller: str, gate: Gate | None) -> None:
         self._turns: Turns | None = turns
         self._caller = caller
+        self._gate = gate
 
     def end(self) -> None:
         """Give the turn back: the work is done, or something else bounds the rest of it, or the
@@ -64,17 +66,17 @@ class Turn:
         """
         turns, self._turns = self._turns, None
         if turns is not None:
-            turns.release(self._caller)
+            turns.release(self._caller, self._gate)
 
 
 class Turns:
     """The turns of one process.
 
-    :param gate: shares turns among several callers. None if there is only one: it would wait for
-        itself.
+    :param gate: shares turns among several callers. While there is only one, no request waits here:
+        the caller would wait for itself.
     """
 
-    def __init__(self, gate: Gate | None, intake: Intake, refusals: Refusals) -> None:
+    def __init__(self, gate: Gate, intake: Intake, refusals: Refusals) -> None:
         self.gate = gate
         self.intake = intake
         self._refusals = refusals
@@ -85,21 +87,25 @@ class Turns:
         :raises CallerShareUsed: the caller's turn did not come in time.
         :raises Overloaded: the process has more requests than it can work on.
         """
-        if self.gate is not None:
-            await self._take_from(self.gate, caller)
+        gate = self.gate if self.gate.places.shared else None
+        if gate is not None:
+            await self._take_from(gate, caller)
         try:
             await self._enter(caller)
         except BaseException:
-            if self.gate is not None:
-                self.gate.release(caller)
+            if gate is not None:
+                gate.release(caller)
             raise
-        return Turn(self, caller)
+        return Turn(self, caller, gate)
 
-    def release(self, caller: str) -> None:
-        """See :meth:`Turn.end`, which calls this once for each turn."""
+    def release(self, caller: str, gate: Gate | None) -> None:
+        """See :meth:`Turn.end`, which calls this once for each turn.
+
+        :param gate: from which the turn has a place; None: there was one caller when it began.
+        """
         self.intake.leave(caller)
-        if self.gate is not None:
-            self.gate.release(caller)
+        if gate is not None:
+            gate.release(caller)
 
     async def _take_from(self, gate: Gate, caller: str) -> None:
         try:

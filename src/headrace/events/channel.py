@@ -14,12 +14,13 @@ from typing import Any
 import structlog
 
 from headrace.checkpoints.write_size import least_bytes
-from headrace.errors import LeaseLost, Unavailable
+from headrace.errors import LeaseLost, RunEventsExceeded
 from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.events.reader import ChannelReader, Moved, ReadStored
 from headrace.events.reader_buffers import BufferBudget, Cut
 from headrace.lifecycle import Signal, Tasks
+from headrace.unavailable_errors import Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.events")
 
@@ -59,6 +60,8 @@ class Channel:
         "_ring_bytes",
         "_room",
         "_run_id",
+        "_sent_bytes",
+        "_sent_events",
         "_settings",
         "_store",
         "_stored_id",
@@ -115,6 +118,9 @@ class Channel:
         self._pending: list[Event] = []
         self._pending_bytes = 0
         self._last_id = 0
+        #: What clients get, or what is stored for them; the ring alone does not count.
+        self._sent_bytes = 0
+        self._sent_events = 0
         self._stored_id = 0
         #: Stores the pending events; None if there are none.
         self._storing: Tasks | None = None
@@ -173,12 +179,30 @@ class Channel:
             self._ring_bytes = 0
             return
         event = Event.of(self._last_id, name, data, resumable=self.resumable)
+        if self._readers or storing:
+            self._sent_events += 1
+            self._sent_bytes += event.size_bytes
         self._was_heavy = event.size_bytes > _HEAVY_BYTES
         if storing:
             self._put(event)
             if self.resumable:
                 return
         self._deliver(event)
+
+    def check_bounds(self) -> None:
+        """:raises RunEventsExceeded: the run has sent as many events, or bytes, as a run may."""
+        settings = self._settings
+        if self._sent_events > settings.max_run_events:
+            raise RunEventsExceeded(
+                f"The run has sent {settings.max_run_events} events, as many as"
+                " events.max_run_events allows."
+            )
+        if self._sent_bytes > settings.max_run_bytes:
+            raise RunEventsExceeded(
+                f"The run has sent {settings.max_run_bytes} bytes of events, as many as"
+                " events.max_run_bytes allows. Ask for fewer stream modes, or for updates instead"
+                " of values."
+            )
 
     @property
     def full(self) -> bool:

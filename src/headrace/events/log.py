@@ -11,8 +11,9 @@ from headrace.checkpoints.flush_call import Answer, Arguments
 from headrace.checkpoints.operations import CalledKind, Numbers, Operation, written_if_live
 from headrace.checkpoints.writer import Writer
 from headrace.db.arrays import BigInteger, Bytea, Column, Integer, Text, Uuid
+from headrace.db.batches import delete_in_batches
 from headrace.db.faults import translated_faults
-from headrace.db.planner import indexed_connection, indexed_rows
+from headrace.db.planner import indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
 from headrace.event_settings import EventSettings
@@ -118,6 +119,15 @@ class EventLog:
         )
         return [Event.stored(*row, resumable=resumable) for row in rows]
 
+    async def named(self, run_id: UUID, prefix: str, *, limit: int = 1000) -> list[Event]:
+        """The run's first stored events whose names begin with ``prefix``.
+
+        :raises Unavailable: the database could not be reached.
+        """
+        values = {"run_id": run_id, "prefix": prefix, "limit": limit}
+        rows = await self._rows("events_named", values)
+        return [Event.stored(*row, resumable=False) for row in rows]
+
     async def delete_expired(
         self, keep_seconds: float, *, runs: int = 200, rows: int = 2000
     ) -> int:
@@ -135,23 +145,13 @@ class EventLog:
                 {"after": after, "limit": runs, "keep_seconds": keep_seconds},
             )
             expired = [run_id for run_id, is_expired in found if is_expired]
-            deleted += await self._delete(expired, rows)
+            if expired:
+                deleted += await delete_in_batches(
+                    self._pool, self._sql["delete_events"], {"run_ids": expired}, limit=rows
+                )
             if len(found) < runs:
                 return deleted
             after = found[-1][0]
-
-    async def _delete(self, run_ids: list[UUID], limit: int) -> int:
-        deleted = 0
-        while run_ids:
-            with translated_faults():
-                async with indexed_connection(self._pool) as connection:
-                    cursor = await connection.execute(
-                        self._sql["delete_events"], {"run_ids": run_ids, "limit": limit}
-                    )
-            deleted += cursor.rowcount
-            if cursor.rowcount < limit:
-                break
-        return deleted
 
     async def _rows(self, name: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         with translated_faults():

@@ -20,6 +20,14 @@ FROM (
 WHERE bytes_before < %(bytes)s
 ORDER BY event_id
 
+-- name: events_named
+-- The first events whose names begin so.
+SELECT event_id, event, data
+FROM run_events
+WHERE run_id = %(run_id)s AND starts_with(event, %(prefix)s)
+ORDER BY event_id
+LIMIT %(limit)s
+
 -- name: events_of_watched
 -- A page for each watch. Watches are numbered from 1; pages are bounded as above.
 SELECT number, page.event_id, page.event, page.data

@@ -40,6 +40,9 @@ _CHECKPOINT_KEYS = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_m
 #: The name of an event, and its value.
 NamedValue = tuple[str, Any]
 
+#: The graph begins, ends, fails, stops because another attempt will go on, or waits for an answer.
+Moment = Literal["begins", "ends", "fails", "stops", "waits"]
+
 
 def graph_modes(requested: Iterable[str]) -> list[GraphMode]:
     """The modes to ask LangGraph for so that ``requested`` can be served."""
@@ -62,6 +65,10 @@ class Translator:
     def shows(self, mode: str) -> bool:
         """Whether chunks of this mode become events."""
         return mode in self.requested or (mode == "messages" and "messages-tuple" in self.requested)
+
+    def at(self, moment: Moment, told: Any = None) -> Sequence[NamedValue]:
+        """The events of a moment of the graph itself: there are none in these modes."""
+        return ()
 
     def events(self, namespace: tuple[str, ...], mode: str, chunk: Any) -> Sequence[NamedValue]:
         """The events of a chunk, in order. Encode their values before the next call."""

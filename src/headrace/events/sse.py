@@ -37,13 +37,26 @@ def frame(name: str, data: bytes, event_id: int | str | None = None) -> bytes:
 
     :param data: JSON text. Characters that a client could treat as the end of a line are escaped.
     """
+    data = _on_one_line(data)
+    if event_id is None:
+        return b"%b%b\r\n\r\n" % (_before_data(name), data)
+    return b"%b%b\r\nid: %b\r\n\r\n" % (_before_data(name), data, str(event_id).encode())
+
+
+def data_frame(data: bytes) -> bytes:
+    """A frame without a name, as clients of other APIs read it.
+
+    :param data: as for :func:`frame`.
+    """
+    return b"data: %b\r\n\r\n" % _on_one_line(data)
+
+
+def _on_one_line(data: bytes) -> bytes:
     # Most text is ASCII. This check takes a tenth of the time of the searches.
     if not data.isascii():
         for raw, escaped in _LINE_ENDS:
             data = data.replace(raw, escaped)
-    if event_id is None:
-        return b"%b%b\r\n\r\n" % (_before_data(name), data)
-    return b"%b%b\r\nid: %b\r\n\r\n" % (_before_data(name), data, str(event_id).encode())
+    return data
 
 
 @lru_cache(maxsize=1024)

@@ -16,13 +16,14 @@ from uuid import UUID
 
 from headrace.checkpoints.answer_memory import Reading
 from headrace.db.tables import RunRow
-from headrace.errors import AnswersFull, AnswerTooLarge
+from headrace.errors import AnswerTooLarge
 from headrace.events.channel import Channel
 from headrace.events.event import Event, end_event, gap_event, last_values_event
 from headrace.events.reader import ChannelReader, EventReader, Moved
 from headrace.following.following import Following
 from headrace.following.run_watcher import GONE, IfEnded, RunState, Watch
 from headrace.queue.rows import RunOutcome, RunRequest
+from headrace.unavailable_errors import AnswersFull
 
 #: The watcher reads a row within a second. So this time passes only while the database is away.
 _LOOK_SECONDS = 10.0

@@ -20,13 +20,13 @@ from headrace.db.faults import translated_faults
 from headrace.db.planner import indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
-from headrace.errors import Unavailable
 from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.events.log import event_statements
 from headrace.isolation import for_each_sound
 from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Notifier
+from headrace.unavailable_errors import Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.watcher")
 

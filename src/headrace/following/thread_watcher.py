@@ -9,28 +9,40 @@ the runs of all threads.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import structlog
 from psycopg.errors import LockNotAvailable
 
+from headrace.auth.principal import Principal
+from headrace.auth.row_scope import filter_text, scope_values, scoped_statements
 from headrace.db.faults import translated_faults
-from headrace.db.planner import indexed_rows
+from headrace.db.planner import indexed_connection, indexed_rows
 from headrace.db.pool import SharedPool
-from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
-from headrace.errors import DatabaseUnavailable, Unavailable
 from headrace.event_settings import EventSettings
+from headrace.events.log import event_statements
 from headrace.events.reader import FollowingStopped
 from headrace.events.reader_buffers import Cut
+from headrace.following.thread_runs import (
+    FoundRun,
+    LastNumber,
+    LastSeen,
+    Seen,
+    StartedRun,
+    newest_run,
+    partly_seen,
+    runs_after_number,
+    wanted_runs,
+)
 from headrace.isolation import for_each_sound
 from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Notifier
+from headrace.unavailable_errors import DatabaseUnavailable, Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.watcher")
 
@@ -47,51 +59,31 @@ _OVERLAP = timedelta(seconds=5)
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class LastSeen:
-    """The last thing that a client has seen: an event of a run, or the end of the run."""
-
-    run_id: UUID
-    #: None: the client has seen the end of the run.
-    event_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class FoundRun:
-    """A run whose events the client gets.
-
-    :param after: the id after which the events are wanted; None: the events to come.
-    :param whole: the client gets the end of the run even when none of its events is stored.
-    """
-
-    run_id: UUID
-    graph_id: str
-    after: int | None = 0
-    whole: bool = True
-
-
 class ThreadWatch:
     """One follower's view of a thread: the runs that wait for it."""
 
     __slots__ = (
         "_known",
+        "awaited",
         "changed",
         "cut",
         "failed",
         "gone",
         "marked_at",
+        "principal",
         "since",
         "state_updated_at",
-        "tenant",
         "thread_id",
         "waiting",
     )
 
-    def __init__(self, thread_id: str, tenant: str) -> None:
+    def __init__(self, thread_id: str, principal: Principal) -> None:
         self.thread_id = thread_id
-        self.tenant = tenant
+        self.principal = principal
         self.changed = Signal()
         self.waiting: deque[FoundRun] = deque()
+        #: There is no such thread yet.
+        self.awaited = False
         #: The thread was deleted.
         self.gone = False
         self.cut = False
@@ -148,7 +140,8 @@ class ThreadWatcher:
         self._pool = pool
         self._settings = settings
         self._tasks = tasks
-        self._sql = named_statements("headrace.following", "thread_watcher.sql")
+        self._sql = scoped_statements("headrace.following", "thread_watcher.sql")
+        self._last_event_sql = event_statements()["last_event_id"]
         self._transaction = partial(
             locking_transaction, pool, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS, pipelined=False
         )
@@ -172,31 +165,31 @@ class ThreadWatcher:
             watch.changed.set()
 
     async def add(
-        self, thread_id: str, tenant: str, seen: LastSeen | Literal["nothing"] | None
+        self, thread_id: str, principal: Principal, seen: Seen, *, may_wait: bool = False
     ) -> ThreadWatch | None:
-        """Follow a thread; None when the tenant has no such thread.
+        """Follow a thread; None when the caller sees no such thread.
 
-        :param seen: the last thing that the client has seen: follow from there. ``"nothing"``:
-            follow from the first run that is kept. None: follow from now on.
+        :param may_wait: if there is no such thread, wait until there is one.
         :raises Unavailable: the row of the thread cannot be marked.
         """
-        watch = ThreadWatch(thread_id, tenant)
+        watch = ThreadWatch(thread_id, principal)
         try:
             there = await self._begin(watch, seen)
         except LockNotAvailable as error:
             raise DatabaseUnavailable from error
-        if not there:
+        if not there and not may_wait:
             return None
+        watch.awaited = not there
         self._watches.add(watch)
         return watch
 
     def remove(self, watch: ThreadWatch) -> None:
         self._watches.discard(watch)
 
-    async def _begin(self, watch: ThreadWatch, seen: LastSeen | Literal["nothing"] | None) -> bool:
+    async def _begin(self, watch: ThreadWatch, seen: Seen) -> bool:
         values = {
             "thread_id": watch.thread_id,
-            "tenant": watch.tenant,
+            **scope_values(watch.principal),
             "seconds": self._settings.watch_seconds,
             "run_id": seen.run_id if isinstance(seen, LastSeen) else None,
         }
@@ -205,27 +198,43 @@ class ThreadWatcher:
             thread = await cursor.fetchone()
             if thread is None:
                 return False
-            running, watch.state_updated_at = thread
+            running, ready, status, watch.state_updated_at = thread
             cursor = await connection.execute(self._sql["runs_since"], _asked([watch]))
-            runs = await cursor.fetchall()
+            runs = [StartedRun(*row[1:]) for row in await cursor.fetchall()]
             cursor = await connection.execute(self._sql["last_seen"], values)
             ((now, seen_at),) = await cursor.fetchall()
+            partly = partly_seen(runs, seen)
+            last_id = 0
+            if partly is not None:
+                cursor = await connection.execute(self._last_event_sql, {"run_id": partly.run_id})
+                ((last_id,),) = await cursor.fetchall()
         watch.since = now
-        for _, run_id, graph_id, started_at in runs:
-            if seen == "nothing":
-                watch.found(FoundRun(run_id, graph_id, whole=False))
-            elif isinstance(seen, LastSeen) and run_id == seen.run_id:
-                if seen.event_id is None:
-                    watch.know(run_id)
-                else:
-                    watch.found(FoundRun(run_id, graph_id, after=seen.event_id))
-            elif isinstance(seen, LastSeen) and started_at > (seen_at or made_at(seen.run_id)):
-                watch.found(FoundRun(run_id, graph_id))
-            elif seen is None and run_id == running:
-                watch.found(FoundRun(run_id, graph_id, after=None, whole=False))
+        if isinstance(seen, LastNumber):
+            wanted = runs_after_number(runs, partly, seen.number, last_id)
+        elif seen == "newest" or seen == "untold":
+            again = seen == "newest" or status == "interrupted"
+            wanted = newest_run(runs, waits=ready is not None, again=again)
+        else:
+            wanted = wanted_runs(runs, seen, seen_at=seen_at, running=running)
+        for run in runs:
+            if (found := wanted.get(run)) is not None:
+                watch.found(found)
             else:
-                watch.know(run_id)
+                watch.know(run.run_id)
         return True
+
+    async def note_told(self, run_id: UUID) -> None:
+        """Note that a follower who wants ``untold`` runs is told the end of this one.
+
+        :raises Unavailable: the database could not be reached.
+        """
+        with translated_faults():
+            async with indexed_connection(self._pool) as connection:
+                await connection.execute(self._sql["mark_told"], {"run_id": run_id})
+
+    def look(self) -> None:
+        """Look soon: a thread may have a new run."""
+        self._heard()
 
     def _heard(self) -> None:
         if self._watches:
@@ -260,21 +269,23 @@ class ThreadWatcher:
         rows = await indexed_rows(self._pool, self._sql["threads"], asked)
         there = {watches[row[0] - 1]: row[1] for row in rows}
         runs = await indexed_rows(self._pool, self._sql["runs_since"], asked)
-        for number, run_id, graph_id, started_at in runs:
-            watch = watches[number - 1]
-            watch.found(FoundRun(run_id, graph_id))
-            watch.since = max(watch.since, started_at - _OVERLAP)
+        for number, *row in runs:
+            watch, run = watches[number - 1], StartedRun(*row)
+            watch.found(run.found())
+            watch.since = max(watch.since, run.started_at - _OVERLAP)
         for watch in watches:
             if watch not in there:
-                watch.gone = True
+                watch.gone = not watch.awaited
                 watch.changed.set()
-            elif watch.state_updated_at != there[watch]:
+                continue
+            watch.awaited = False
+            if watch.state_updated_at != there[watch]:
                 watch.state_updated_at = there[watch]
                 watch.changed.set()
 
     async def _mark(self, watches: Sequence[ThreadWatch]) -> None:
         due_before = monotonic() - self._settings.watch_seconds / 3
-        due = [watch for watch in watches if watch.marked_at < due_before]
+        due = [watch for watch in watches if watch.marked_at < due_before and not watch.awaited]
         if not due:
             return
         # A transaction of its own: starts skip the rows that it locks.
@@ -295,24 +306,9 @@ class ThreadWatcher:
 def _asked(watches: Sequence[ThreadWatch]) -> dict[str, Any]:
     return {
         "thread_ids": [watch.thread_id for watch in watches],
-        "tenants": [watch.tenant for watch in watches],
+        "tenants": [watch.principal.tenant for watch in watches],
+        "owners": [watch.principal.owner for watch in watches],
+        "filters": [filter_text(watch.principal) for watch in watches],
         "since": [watch.since for watch in watches],
         "limit": _NEWEST,
     }
-
-
-def made_at(run_id: UUID) -> datetime:
-    """When a run was made, by the time in its id.
-
-    :raises ValueError: the id holds no time; see :func:`is_dated`.
-    """
-    return datetime.fromtimestamp(int.from_bytes(run_id.bytes[:6], "big") / 1000, UTC)
-
-
-def is_dated(run_id: UUID) -> bool:
-    """Whether the id holds a time."""
-    try:
-        made_at(run_id)
-    except (ValueError, OverflowError, OSError):
-        return False
-    return True

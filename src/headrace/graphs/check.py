@@ -1,4 +1,4 @@
-"""Loads graphs and ``http.app`` as a server does, in a process without a server and a database.
+"""Loads graphs, ``http.app`` and ``store.index`` as a server does, without a server and a database.
 
 ``headrace dev`` runs it (``python -m headrace.graphs.check FD``) while Postgres starts, and again
 before a reload. So the developer learns at once that a graph cannot be served. The user's code may
@@ -19,9 +19,11 @@ import structlog
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 
+from headrace.checkpoints.allowed_types import AllowedTypes
 from headrace.errors import StartupRefusal
 from headrace.graphs.custom_app import load_custom_app, load_served_app
 from headrace.graphs.descriptions import GraphDescriptions
+from headrace.graphs.embeddings import load_index
 from headrace.graphs.manifest import find_manifest
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import sources_from
@@ -62,8 +64,14 @@ async def check(settings: Settings) -> dict[str, Any]:
     manifest = find_manifest(settings)
     if manifest is not None:
         load_custom_app(manifest)
+        load_index(manifest)
+    checkpointer = manifest.checkpointer if manifest is not None else None
+    listed = checkpointer.serde.allowed_msgpack_modules if checkpointer is not None else None
     registry = await GraphRegistry.open(
-        sources_from(settings), checkpointer=MemorySaver(), store=MemoryStore()
+        sources_from(settings),
+        checkpointer=MemorySaver(),
+        store=MemoryStore(),
+        types=AllowedTypes(listed, more=settings.checkpointer.allowed_types),
     )
     inputs = {graph_id: await _input_schema(registry, graph_id) for graph_id in registry.ids()}
     await registry.close()

@@ -64,6 +64,23 @@ def checked_assistant_config(config: dict[str, Any]) -> dict[str, Any]:
 #: The keys that name a checkpoint, in ``configurable`` or in ``checkpoint``.
 CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
+#: Keys of ``configurable`` that the server gives to each run.
+_SERVER_KEYS = frozenset({"run_id", "thread_id", "graph_id", "assistant_id"})
+
+
+def is_callers(key: str) -> bool:
+    """Whether a caller may set this key of ``configurable``.
+
+    Keys with two underscores, and those of ``langgraph_``, are LangGraph's and the server's. They
+    are passed over, not refused: a graph that calls another server's graph sends its own.
+    """
+    return (
+        key not in CHECKPOINT_KEYS
+        and key not in _SERVER_KEYS
+        and not key.startswith(("__", "langgraph_"))
+    )
+
+
 RunConfig = Annotated[dict[str, Any], AfterValidator(checked_config)]
 AssistantConfig = Annotated[dict[str, Any], AfterValidator(checked_assistant_config)]
 
@@ -110,6 +127,11 @@ def _steps(value: Any) -> int:
 
 def _is_whole(value: Any, *, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def runtime_for_run(store: Any) -> dict[str, Any]:
+    """The configuration that gives a run another store than its graph has."""
+    return {RUNTIME: Runtime(store=store)}
 
 
 def runtime_for_update(store: Any, context: Any) -> dict[str, Any]:

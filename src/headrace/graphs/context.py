@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any
+from typing import Any, is_typeddict
 
 from langgraph.pregel import Pregel
 from pydantic import BaseModel
@@ -44,6 +44,19 @@ def missing_names(schema: Any, context: Mapping[str, Any]) -> list[str]:
         for name, field in schema.model_fields.items()
         if field.is_required() and not _given(name, field, context)
     ]
+
+
+def named_fields(schema: Any) -> frozenset[str]:
+    """The fields that the schema names; none where it is no dataclass, model or typed dict."""
+    if not isinstance(schema, type):
+        return frozenset()
+    if is_typeddict(schema):
+        return frozenset(schema.__annotations__)
+    names = _names(schema)
+    if names is None:
+        # A model that accepts other fields too, or a class of another kind.
+        names = set(getattr(schema, "model_fields", ()))
+    return frozenset(names)
 
 
 def _is_made(schema: Any) -> bool:

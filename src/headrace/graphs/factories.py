@@ -106,7 +106,9 @@ class Factory:
         if "runtime" in self.parameters.values():
             executed = access == "threads.create_run"
             given = as_context(self.context_schema, dict(context)) if executed else None
-            told = {"access_context": access, "store": store}
+            # Only a run has a caller: a state is read without it.
+            user = (config.get("configurable") or {}).get("langgraph_auth_user")
+            told = {"access_context": access, "store": store, "user": user}
             parts["runtime"] = _EXECUTED(**told, context=given) if executed else _READ(**told)
         named = {name: parts[part] for name, part in self.parameters.items()}
         made = self.make(*[named.pop(name) for name in self.positional], **named)

@@ -1,13 +1,16 @@
 """``http`` of ``langgraph.json``: the served rooms, the prefix, CORS, and the visible headers."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from headrace.edge_settings import check_origins
+from headrace.graphs.configuration import is_callers
 from headrace.graphs.object_path import ObjectPath
+from headrace.setting_groups import DOORS, Door
 
 #: The rooms of ``disable_<room>``.
 ROOMS = ("assistants", "threads", "runs", "store", "meta", "mcp", "a2a", "ui", "webhooks")
@@ -24,8 +27,8 @@ ALWAYS_OMITTED = frozenset({"x-api-key", "x-tenant-id", "x-service-key"})
 #: A header with such a name may hold a secret. A wildcard does not include it, only its full name.
 _SECRET = re.compile(r"authorization|cookie|token|secret|password|credential|session|key")
 
-#: Keys of ``configurable``: a header with such a name would move the run to another checkpoint.
-_RESERVED = frozenset({"checkpoint_id", "checkpoint_ns", "checkpoint_map"})
+#: A header with this name says who the caller is, so a wildcard does not include it either.
+_WHO = "user_id"
 
 
 def _no_null(value: Any) -> Any:
@@ -55,12 +58,16 @@ class HeaderRules(BaseModel):
                 found[name] = f"{found[name]}, {value}" if name in found else value
         return found
 
+    def still_chosen(self, stored: Mapping[str, str]) -> dict[str, str]:
+        """Those of ``stored``, which :meth:`chosen` gave once, that are included now."""
+        return {name: value for name, value in stored.items() if self._includes(name)}
+
     def _includes(self, name: str) -> bool:
-        if name in ALWAYS_OMITTED or name in _RESERVED or name.startswith("__"):
+        if name in ALWAYS_OMITTED or not is_callers(name):
             return False
         if self._excluded.fullmatch(name):
             return False
-        if _SECRET.search(name):
+        if name == _WHO or _SECRET.search(name):
             return name in self._exact
         return self._included.fullmatch(name) is not None
 
@@ -96,6 +103,12 @@ class CorsEntry(BaseModel):
     expose_headers: Names = ()
     max_age: int = Field(600, ge=0)
 
+    @field_validator("allow_origins")
+    @classmethod
+    def _browsers_send_them(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_origins(value)
+        return value
+
     @field_validator("allow_origin_regex")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
@@ -112,6 +125,7 @@ class HttpEntry(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     app: ObjectPath | None = None
+    doors: Annotated[tuple[Door, ...], BeforeValidator(_no_null)] = ()
     mount_prefix: str | None = None
     cors: CorsEntry | None = None
     configurable_headers: HeaderRules | None = None
@@ -147,3 +161,19 @@ class HttpEntry(BaseModel):
         disabled = {room for room in ROOMS if getattr(self, f"disable_{room}")}
         rooms = SERVED_ROOMS - disabled
         return rooms if rooms >= _NEEDED_BY_CHAT else rooms - {"chat"}
+
+    def open_doors(self, named: Collection[str] = ()) -> frozenset[str]:
+        """The doors that are served: those that the manifest or the settings name.
+
+        LangGraph's server serves MCP and A2A unless ``disable_mcp`` or ``disable_a2a`` is true.
+        Here ``false`` names the door, and ``true`` closes it whatever else names it. A door makes
+        threads and runs, so without these rooms none is open.
+
+        :param named: the doors that the settings name.
+        """
+        if not self.rooms >= _NEEDED_BY_CHAT:
+            return frozenset()
+        said = {door: f"disable_{door}" for door in DOORS}
+        written = {door for door, key in said.items() if key in self.model_fields_set}
+        closed = {door for door in written if getattr(self, said[door])}
+        return frozenset({*named, *self.doors, *written} - closed)

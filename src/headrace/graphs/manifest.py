@@ -13,10 +13,12 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headrace.errors import DOCUMENTATION, StartupRefusal
+from headrace.graphs.auth_entry import AuthEntry
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest_keys import REFUSED, notices_of, refused_key
 from headrace.graphs.object_path import attribute_of, has_attribute, module_of, names_a_file
 from headrace.graphs.persistence_entries import CheckpointerEntry, StoreEntry
+from headrace.graphs.webhooks_entry import WebhooksEntry
 from headrace.settings import Settings, environment, set_environment
 
 DEFAULT_NAME = "langgraph.json"
@@ -75,8 +77,15 @@ class Manifest(BaseModel):
     store: StoreEntry | None = None
     checkpointer: CheckpointerEntry | None = None
     http: HttpEntry | None = None
+    webhooks: WebhooksEntry | None = None
+    auth: AuthEntry | None = None
     #: One sentence for each key that does not do what its author may expect.
     notices: tuple[str, ...] = Field((), exclude=True)
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether a handler of the user tells who calls."""
+        return self.auth is not None and self.auth.path is not None
 
     def import_folders(self) -> list[Path]:
         """Folders whose modules the graphs may import: the manifest's, and its local dependencies.
@@ -135,7 +144,8 @@ def read_manifest(path: Path) -> Manifest:
     """The manifest in a file.
 
     :raises StartupRefusal: HR104 it cannot be read or is not valid; HR109 it names a checkpointer;
-        HR111 it has a key that protects something, and that headrace does not support.
+        HR111 it has a key that protects something, and that headrace does not support; HR129 it
+        asks for pickle.
     """
     return read_manifest_as(path, Manifest)
 
@@ -143,7 +153,7 @@ def read_manifest(path: Path) -> Manifest:
 def read_manifest_as(path: Path, kind: type[AnyManifest]) -> AnyManifest:
     """As :func:`read_manifest`, with the further keys of ``kind``.
 
-    :raises StartupRefusal: HR104, HR109, HR111.
+    :raises StartupRefusal: HR104, HR109, HR111, HR129.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -180,6 +190,14 @@ def read_manifest_as(path: Path, kind: type[AnyManifest]) -> AnyManifest:
             f" ({manifest.checkpointer.path})",
             remedy="Remove it: headrace keeps checkpoints in its own Postgres.",
         )
+    if manifest.checkpointer is not None and manifest.checkpointer.serde.pickle_fallback:
+        raise StartupRefusal(
+            "HR129",
+            where=f"manifest {path}",
+            what="checkpointer.serde.pickle_fallback lets all who can write to the database run"
+            " code in the server",
+            remedy="Take it out; list the types of your states in allowed_msgpack_modules.",
+        )
     return manifest
 
 
@@ -203,13 +221,20 @@ def apply_environment(manifest: Manifest) -> None:
 
 
 def refuse_missing_files(manifest: Manifest) -> None:
-    """Check that the files of graphs and of ``http.app`` exist, without importing them.
+    """Check that the files of graphs, handlers, ``http.app`` and ``store.index`` exist.
+
+    It imports none of them.
+
 
     :raises StartupRefusal: HR101 a file does not exist.
     """
     places = {entry.described_as(name): entry.path for name, entry in manifest.graphs.items()}
     if manifest.http is not None and manifest.http.app is not None:
         places[f"http.app ({manifest.http.app})"] = manifest.http.app
+    if manifest.store is not None and (index := manifest.store.index) and index.names_code:
+        places[f"store.index.embed ({index.embed})"] = index.embed
+    if manifest.auth is not None and manifest.auth.path is not None:
+        places[f"auth ({manifest.auth.path})"] = manifest.auth.path
     for where, path in places.items():
         if names_a_file(path) and not (manifest.folder / module_of(path)).is_file():
             raise missing(where, f"there is no file {module_of(path)}")

@@ -1,12 +1,10 @@
-"""``checkpointer`` and ``store`` of ``langgraph.json``: types to read back, and times to live.
-
-The ``index`` of the store is not read yet.
-"""
+"""``checkpointer`` and ``store`` of ``langgraph.json``: types to read back, and times to live."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from headrace.graphs.index_entry import IndexEntry
 from headrace.retention_settings import LONGEST_MINUTES, RetentionSettings
 
 if TYPE_CHECKING:
@@ -64,15 +62,16 @@ TypeNames = Annotated[
 
 
 class SerdeEntry(BaseModel):
-    """The types that are created again when checkpoints are read.
+    """The types that are made again when checkpoints are read, besides LangGraph's own.
 
-    ``True``: every type. None: LangGraph's default.
+    ``True``: every type. None: those that the states of the graphs declare, in JSON none.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     allowed_json_modules: TypeNames = None
     allowed_msgpack_modules: TypeNames = None
+    #: Refused.
     pickle_fallback: bool = False
 
 
@@ -135,3 +134,4 @@ class StoreEntry(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     ttl: Annotated[StoreTTL, BeforeValidator(_stated)] = StoreTTL()
+    index: Annotated[IndexEntry | None, BeforeValidator(lambda value: value or None)] = None

@@ -23,17 +23,14 @@ from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 from langgraph_sdk.runtime import AccessContext
 
-from headrace.errors import (
-    AssistantNotFound,
-    GraphNotMade,
-    HeadraceError,
-    StartupRefusal,
-    Unavailable,
-)
+from headrace.checkpoints.allowed_types import AllowedTypes
+from headrace.errors import AssistantNotFound, HeadraceError, StartupRefusal
 from headrace.graphs.factories import Factory, factory_of
 from headrace.graphs.loader import own_checkpointer, own_store
 from headrace.graphs.sources import GraphSource
+from headrace.graphs.state_types import StateTypes
 from headrace.observability.user_code import described, fault_place
+from headrace.unavailable_errors import GraphNotMade, Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.graphs")
 
@@ -71,9 +68,11 @@ class GraphRegistry:
         *,
         checkpointer: BaseCheckpointSaver[Any],
         store: BaseStore,
+        types: AllowedTypes,
         look_seconds: float = 3.0,
     ) -> None:
         self._look_seconds = look_seconds
+        self._types = StateTypes(types)
         self._checkpointer = checkpointer
         self._store = store
         self._sources: dict[str, GraphSource] = {}
@@ -88,15 +87,23 @@ class GraphRegistry:
         *,
         checkpointer: BaseCheckpointSaver[Any],
         store: BaseStore,
+        types: AllowedTypes | None = None,
         look_seconds: float = 3.0,
     ) -> "GraphRegistry":
         """Build what can be built before the first run.
 
+        :param types: gets the types that the graphs' states declare.
         :param look_seconds: how long a factory may take when its graph is only read.
         :raises StartupRefusal: HR102 a graph has a checkpointer or store of its own, HR103 it is
-            no graph, HR105 its factory raised, HR108 its factory has an unknown parameter.
+            no graph, HR105 its factory raised, HR108 its factory has an unknown parameter, HR128
+            its state declares types that the operator's list lacks.
         """
-        registry = cls(checkpointer=checkpointer, store=store, look_seconds=look_seconds)
+        registry = cls(
+            checkpointer=checkpointer,
+            store=store,
+            types=types or AllowedTypes(),
+            look_seconds=look_seconds,
+        )
         try:
             for source in sources:
                 registry._sources[source.graph_id] = source
@@ -165,7 +172,7 @@ class GraphRegistry:
         :raises AssistantNotFound: no graph has this name.
         :raises GraphNotMade: the access only reads, and the factory failed or took too long.
         :raises StartupRefusal: HR102 the factory's graph has a checkpointer or store of its own,
-            HR103 the factory has made no graph.
+            HR103 the factory has made no graph, HR128 as :meth:`open`.
         """
         source = self._known(graph_id)
         graph = self._graphs.get(graph_id)
@@ -221,6 +228,11 @@ class GraphRegistry:
         return await factory.enter(stack, config, access, self._checkpointer, self._store, context)
 
     def _inject(self, source: GraphSource, made: Any) -> Graph:
+        graph = self._compiled(source, made)
+        self._types.declare(source, graph)
+        return graph
+
+    def _compiled(self, source: GraphSource, made: Any) -> Graph:
         if isinstance(made, StateGraph):
             return self._compile(source, made)
         if not isinstance(made, Pregel):

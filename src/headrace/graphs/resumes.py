@@ -5,12 +5,16 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.types import StateSnapshot
+from langgraph.types import Interrupt, StateSnapshot
 
 from headrace.errors import ResumeRefused
 
 #: LangGraph takes an object for a map of answers if all its keys have this form.
 _INTERRUPT_ID = re.compile("[0-9a-f]{32}")
+#: The refusal where no interrupt waits.
+NOTHING_ASKED = (
+    "command.resume: no interrupt waits for an answer here; send an input to start a turn."
+)
 #: A refusal names at most so many ids of each kind.
 _NAMED = 20
 
@@ -24,7 +28,7 @@ def refuse_resume(resume: Any, waiting: StateSnapshot) -> None:
     """
     pending = _pending(waiting)
     if not pending:
-        raise ResumeRefused(f"command.resume: {_nothing_asked(waiting.next)}")
+        raise ResumeRefused(_nothing_asked(waiting.next))
     if not is_map(resume):
         if len(pending) > 1:
             raise ResumeRefused(
@@ -65,7 +69,12 @@ def start_of(configurable: Mapping[str, Any]) -> RunnableConfig:
 
 def _pending(snapshot: StateSnapshot) -> dict[str, str]:
     """The node of each interrupt, by the id of the interrupt."""
-    return {one.id: task.name for task in snapshot.tasks for one in task.interrupts}
+    return {
+        one.id: task.name
+        for task in snapshot.tasks
+        for one in task.interrupts
+        if isinstance(one, Interrupt)
+    }
 
 
 def _refuse_unknown(resume: Collection[str], pending: Mapping[str, str]) -> None:
@@ -80,10 +89,10 @@ def _refuse_unknown(resume: Collection[str], pending: Mapping[str, str]) -> None
 def _nothing_asked(following: Sequence[str]) -> str:
     if following:
         return (
-            f"no interrupt waits for an answer; the thread stands before {', '.join(following)}."
-            " Send input: null without a command to go on."
+            "command.resume: no interrupt waits for an answer; the thread stands before"
+            f" {', '.join(following)}. Send input: null without a command to go on."
         )
-    return "no interrupt waits for an answer here; send an input to start a turn."
+    return NOTHING_ASKED
 
 
 def _told(pending: Mapping[str, str]) -> str:

@@ -42,8 +42,7 @@ def sources_from(settings: Settings) -> list[GraphSource]:
                 description="A conversation that remembers, per thread and per user.",
             )
         ]
-    apply_environment(manifest)
-    add_import_folders(manifest.import_folders())
+    prepare_imports(manifest)
     return [
         GraphSource(
             graph_id,
@@ -53,6 +52,15 @@ def sources_from(settings: Settings) -> list[GraphSource]:
         )
         for graph_id, entry in manifest.graphs.items()
     ]
+
+
+def prepare_imports(manifest: Manifest) -> None:
+    """Set the manifest's environment and make its modules importable. It may be repeated.
+
+    :raises StartupRefusal: HR101 a folder, HR104 the file of ``env``, does not exist.
+    """
+    apply_environment(manifest)
+    add_import_folders(manifest.import_folders())
 
 
 def sources_from_objects(graphs: Mapping[str, Any]) -> list[GraphSource]:

@@ -13,8 +13,9 @@ import structlog
 from headrace.db.faults import DatabaseAway, driver_reason, public_reason, translated_faults
 from headrace.db.pool import SharedPool
 from headrace.db.schema import SchemaState, read_state
-from headrace.errors import DatabaseUnavailable, HeadraceError, PoolExhausted, Unavailable
+from headrace.errors import HeadraceError
 from headrace.lifecycle import Supervision, Tasks
+from headrace.unavailable_errors import DatabaseUnavailable, PoolExhausted, Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.health")
 

@@ -1,4 +1,6 @@
-"""GET /livez /readyz /startupz /health /metrics: they need no key and never ask the database.
+"""GET /livez /readyz /startupz /health /metrics: they never ask the database.
+
+Only /metrics may need a key.
 
 All are coroutines without blocking work, so they answer even if thread pool and database do not.
 Only /metrics waits, for a thread of its own.
@@ -6,15 +8,17 @@ Only /metrics waits, for a thread of its own.
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from headrace.edge.refusals import RefusalResponse
+from headrace.auth.identity import Identity
+from headrace.auth.principal import DEFAULT_TENANT
 from headrace.edge.routing import PublicRoute
-from headrace.edge.state import provided
-from headrace.errors import NotFound
+from headrace.edge.state import provided, state_of
+from headrace.errors import Forbidden, NotFound
 from headrace.health.service import HealthService
 from headrace.observability.metrics import METRICS_MEDIA_TYPE
+from headrace.settings import Settings
 
 probes_router = APIRouter(route_class=PublicRoute, tags=["health"])
 metrics_router = APIRouter(route_class=PublicRoute, tags=["health"])
@@ -84,18 +88,44 @@ async def health_report(health: Health) -> Response:
     },
     response_class=Response,
 )
-async def metrics(health: Health, format: Format = "prometheus") -> Response:
+async def metrics(request: Request, health: Health, format: Format = "prometheus") -> Response:
     """Show the metrics of all processes of the pod as Prometheus text.
 
-    Some of them as JSON with `format=json`.
+    Some of them as JSON with `format=json`. Where callers need a key of `HEADRACE_API_KEYS`, this
+    needs one too; it is also read from `Authorization: Bearer KEY`.
     """
     if health.metrics_elsewhere:
-        refusal = "Metrics have a port of their own here (setting metrics.port)."
-        return RefusalResponse(refusal, NotFound.code, status=NotFound.status)
+        raise NotFound("Metrics have a port of their own here (setting metrics.port).")
+    await _check_reader(request)
     written = await health.metrics()
     if format == "json":
         return JSONResponse(written.report)
     return Response(written.text, media_type=METRICS_MEDIA_TYPE)
+
+
+async def _check_reader(request: Request) -> None:
+    """
+    :raises NotFound: metrics are not served here.
+    :raises RequestError: this caller may not read them.
+    """
+    state = state_of(request)
+    settings = state.get(Settings)
+    served = settings.edge.metrics
+    # A process that only executes runs has no other port.
+    if served == "on" or not settings.server.api:
+        return
+    if served == "off" or settings.auth.mode == "none":
+        raise NotFound(
+            "Metrics are not served here; give them a port of their own (setting metrics.port), or"
+            " set HEADRACE_EDGE__METRICS=on."
+        )
+    principal = await state.get(Identity).principal(request.scope)
+    # A user of langgraph.json's own handler may be anybody.
+    if principal.tenant != DEFAULT_TENANT or principal.restricted or principal.user is not None:
+        raise Forbidden(
+            "Metrics tell of all tenants. Use a key of HEADRACE_API_KEYS, or one of the default"
+            " tenant with the scope tenant."
+        )
 
 
 router = APIRouter()

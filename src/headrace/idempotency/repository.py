@@ -1,4 +1,4 @@
-"""Idempotency keys in the database. Each call sees only the caller's tenant."""
+"""Idempotency keys in the database. Each call sees its caller's keys only."""
 
 from datetime import timedelta
 from typing import Any
@@ -33,7 +33,8 @@ class IdempotencyRepository:
         """Insert the key with this id. False if it exists and still holds."""
         row: dict[str, Any] = {
             "tenant": principal.tenant,
-            "route": key.route,
+            "route": key.route_of(principal),
+            "owner": principal.identity,
             "key": key.key,
             "body_sha256": key.body_sha256,
             "run_id": resource_id,
@@ -116,4 +117,8 @@ class IdempotencyRepository:
 
 
 def _is(principal: Principal, key: RequestKey) -> tuple[Any, ...]:
-    return (_Row.tenant == principal.tenant, _Row.route == key.route, _Row.key == key.key)
+    return (
+        _Row.tenant == principal.tenant,
+        _Row.route == key.route_of(principal),
+        _Row.key == key.key,
+    )

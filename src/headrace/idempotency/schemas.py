@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from uuid import UUID
 
+from headrace.auth.principal import ANONYMOUS, Principal
+
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
 
@@ -30,6 +32,16 @@ class RequestKey:
         cls, route: str, key: str, body: bytes, *, before_waiting: Callable[[], None] = do_nothing
     ) -> "RequestKey":
         return cls(route, key, sha256(body).digest(), before_waiting)
+
+    def route_of(self, principal: Principal) -> str:
+        """The route as it is stored: each owner has its own keys.
+
+        A path begins with a slash, and no other caller's route can look like it.
+        """
+        identity = principal.identity
+        if identity == ANONYMOUS.identity:
+            return self.route
+        return f"@{len(identity)}:{identity} {self.route}"
 
     def part(self, number: int) -> "RequestKey":
         """The key for one of several resources that a request creates."""

@@ -9,18 +9,22 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
+from uuid import UUID
 
 import structlog
 
 from headrace.auth.principal import Principal
 from headrace.db.engine import Sessions
+from headrace.db.repeats import repeated
 from headrace.db.tables import IdempotencyKeyRow
-from headrace.errors import IdempotencyKeyReused, RequestError, Unavailable
+from headrace.errors import IdempotencyKeyReused, RequestError
 from headrace.event_settings import IdempotencySettings
 from headrace.idempotency.repository import IdempotencyRepository
 from headrace.idempotency.schemas import RequestKey, Reservation
 from headrace.ids import uuid7
 from headrace.lifecycle import Tasks
+from headrace.unavailable_errors import Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.idempotency")
 
@@ -30,14 +34,21 @@ _PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5)
 
 
 class IdempotencyService:
+    """
+    :param away_timeout_seconds: how long it waits for a database that is away, before a request
+        fails that nobody could repeat at once.
+    """
+
     def __init__(
         self,
         sessions: Sessions,
         settings: IdempotencySettings,
         *,
+        away_timeout_seconds: float = 0.0,
         count: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         self._count = count
+        self._patiently = partial(repeated, seconds=away_timeout_seconds)
         self._tasks = Tasks()
         #: Keys whose resources this process is creating.
         self._taken: set[tuple[str, str, str]] = set()
@@ -82,7 +93,7 @@ class IdempotencyService:
         place, resource_id, taken = _place(principal, key), uuid7(), False
         self._taken.add(place)
         try:
-            taken = await self._repository.take_if_absent(principal, key, resource_id)
+            taken = await self._patiently(lambda: self._take_as(principal, key, resource_id))
         finally:
             if not taken:
                 self._taken.discard(place)
@@ -90,6 +101,15 @@ class IdempotencyService:
             return None
         self._count("made")
         return Reservation(resource_id, made=False)
+
+    async def _take_as(self, principal: Principal, key: RequestKey, resource_id: UUID) -> bool:
+        """Whether this request has the key. May be repeated: an earlier try may have taken it, and
+        its answer was lost.
+        """
+        if await self._repository.take_if_absent(principal, key, resource_id):
+            return True
+        row = await self._repository.get(principal, key)
+        return row is not None and row.run_id == resource_id
 
     async def _look(self, principal: Principal, key: RequestKey) -> IdempotencyKeyRow | None:
         """The row of the key. Concurrent calls share one read."""
@@ -126,7 +146,7 @@ class IdempotencyService:
 
     async def confirm(self, principal: Principal, key: RequestKey, thread_id: str) -> None:
         """Note that the resource exists: from now on retries find it."""
-        await self._repository.confirm(principal, key, thread_id)
+        await self._patiently(lambda: self._repository.confirm(principal, key, thread_id))
         self._taken.discard(_place(principal, key))
 
     async def sweep(self) -> None:
@@ -147,4 +167,4 @@ class IdempotencyService:
 
 
 def _place(principal: Principal, key: RequestKey) -> tuple[str, str, str]:
-    return (principal.tenant, key.route, key.key)
+    return (principal.tenant, key.route_of(principal), key.key)

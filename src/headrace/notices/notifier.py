@@ -1,4 +1,4 @@
-"""Notices between processes: the queue, or a run, has changed.
+"""Notices between processes: the queue, a run or a cron has changed.
 
 A notice says only where to look. The tables are the truth, and all listeners also poll.
 :class:`Notifier` is the interface. :class:`PostgresNotifier` sends notices with NOTIFY in
@@ -13,10 +13,10 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from headrace.db.faults import translated_faults
+from headrace.db.faults import driver_reason, translated_faults
 from headrace.db.pool import Connection, SharedPool
-from headrace.errors import Unavailable
 from headrace.lifecycle import Supervision, Tasks
+from headrace.unavailable_errors import Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.notices")
 
@@ -36,6 +36,7 @@ _QUIET_SECONDS = 15.0
 _ANSWER_SECONDS = 5.0
 
 _QUEUE = "q"
+_CRONS = "c"
 
 
 class Listeners:
@@ -43,6 +44,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self._on_queue: list[Callable[[], None]] = []
+        self._on_crons: list[Callable[[], None]] = []
         self._on_run: list[Callable[[UUID], None]] = []
         self._on_any: list[Callable[[], None]] = []
 
@@ -50,12 +52,15 @@ class Listeners:
         self,
         *,
         on_queue: Callable[[], None] | None = None,
+        on_crons: Callable[[], None] | None = None,
         on_run: Callable[[UUID], None] | None = None,
         on_any: Callable[[], None] | None = None,
     ) -> None:
         """Call these functions from now on. They must be quick and must not raise."""
         if on_queue is not None:
             self._on_queue.append(on_queue)
+        if on_crons is not None:
+            self._on_crons.append(on_crons)
         if on_run is not None:
             self._on_run.append(on_run)
         if on_any is not None:
@@ -67,6 +72,9 @@ class Listeners:
             if line == _QUEUE:
                 for on_queue in self._on_queue:
                     on_queue()
+            elif line == _CRONS:
+                for on_crons in self._on_crons:
+                    on_crons()
             elif line.startswith("r "):
                 try:
                     run_id = UUID(line[2:])
@@ -76,7 +84,7 @@ class Listeners:
                     on_run(run_id)
 
     def missed(self) -> None:
-        for listener in (*self._on_any, *self._on_queue):
+        for listener in (*self._on_any, *self._on_queue, *self._on_crons):
             listener()
 
 
@@ -91,6 +99,9 @@ class Notifier(Protocol):
 
     def queue_changed(self) -> None:
         """Send: there is a run to claim."""
+
+    def crons_changed(self) -> None:
+        """Send: a cron has a new slot."""
 
     def run_changed(self, run_id: UUID) -> None:
         """Send: a run has new events, has ended, is watched, or must stop."""
@@ -111,6 +122,9 @@ class PollingNotifier:
         return False
 
     def queue_changed(self) -> None:
+        pass
+
+    def crons_changed(self) -> None:
         pass
 
     def run_changed(self, run_id: UUID) -> None:
@@ -155,6 +169,9 @@ class PostgresNotifier:
     def queue_changed(self) -> None:
         self._tell(_QUEUE)
 
+    def crons_changed(self) -> None:
+        self._tell(_CRONS)
+
     def run_changed(self, run_id: UUID) -> None:
         self._tell(f"r {run_id}")
 
@@ -170,25 +187,36 @@ class PostgresNotifier:
             self._lines[line] = None
             self._waiting.set()
 
+    def _take(self) -> list[str]:
+        """The lines of the next notice.
+
+        They are gone from here before they are sent: a line that is told meanwhile is news.
+        """
+        lines = list(self._lines)[:_LINES_PER_NOTICE]
+        for line in lines:
+            del self._lines[line]
+        if not self._lines:
+            self._waiting.clear()
+        return lines
+
     async def _send(self) -> None:
         while True:
             await self._waiting.wait()
-            lines = list(self._lines)[:_LINES_PER_NOTICE]
+            lines: list[str] = []
             try:
                 with translated_faults():
                     async with self._pool.connection() as connection:
+                        lines = self._take()
                         await connection.execute(
                             "SELECT pg_notify(%s, %s)", (self._channel, "\n".join(lines))
                         )
             except Unavailable:
                 # A lost notice is harmless: listeners poll. Queued notices go out when the
                 # connection is back.
+                for line in lines:
+                    self._tell(line)
                 await asyncio.sleep(_RECONNECT_SECONDS[-1])
                 continue
-            for line in lines:
-                self._lines.pop(line, None)
-            if not self._lines:
-                self._waiting.clear()
             self._count("sent")
             await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -207,7 +235,7 @@ class PostgresNotifier:
                     await self._hear(connection)
             except (psycopg.Error, OSError) as error:
                 if self._connected or failures == 0:
-                    _log.warning("notices_lost", error=str(error).strip())
+                    _log.warning("notices_lost", error=driver_reason(error))
                 self._connected = False
                 await asyncio.sleep(_RECONNECT_SECONDS[min(failures, len(_RECONNECT_SECONDS) - 1)])
                 failures += 1

@@ -69,7 +69,7 @@ class CheckpointMetrics:
         )
         self._blocked_types = declarations.counter(
             "headrace_checkpoint_types_blocked_total",
-            "Values read from checkpoints whose type langgraph.json does not list.",
+            "Values read from checkpoints whose type this server may not make again.",
         )
 
     def observe_checkpoint(self, operation: str, seconds: float) -> None:

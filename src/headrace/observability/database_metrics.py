@@ -23,6 +23,10 @@ class DatabaseMetrics:
             "headrace_database_transactions_total",
             "Transactions begun over the pool, those of single statements included.",
         )
+        self._silent = declarations.counter(
+            "headrace_silent_connections_total",
+            "Connections that were ended because an answer was lost: Postgres worked on nothing.",
+        )
         #: What is counted already.
         self._counted = (0, 0)
 
@@ -31,6 +35,9 @@ class DatabaseMetrics:
         self._checkout_seconds.observe(seconds)
         if timed_out:
             self._pool_timeouts.inc()
+
+    def count_silent_connection(self) -> None:
+        self._silent.inc()
 
     def count_traffic(self, statements: int, transactions: int) -> None:
         """Count what the pool has sent since the last call.

@@ -95,6 +95,12 @@ class QueueFigures:
     oldest_ready_seconds: float
     #: At most 20 of them.
     unserved: tuple[UnservedGraph, ...] = ()
+    #: Crons whose slot has passed without its run, and for how long the first of them.
+    crons_overdue: int = 0
+    oldest_cron_overdue_seconds: float = 0.0
+    #: Messages of webhooks whose calls should have begun, and for how long the first of them.
+    webhooks_overdue: int = 0
+    oldest_webhook_overdue_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

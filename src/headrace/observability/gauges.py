@@ -193,6 +193,26 @@ def _queue(figures: Sequence[Figures]) -> Iterator[GaugeMetricFamily]:
             "Seconds since the longest ready run of the queue could be claimed.",
             value=max(queue.oldest_ready_seconds for queue in seen),
         )
+        yield GaugeMetricFamily(
+            "headrace_crons_overdue",
+            "Crons of all pods whose slot has passed without its run; counted up to 10000.",
+            value=max(queue.crons_overdue for queue in seen),
+        )
+        yield GaugeMetricFamily(
+            "headrace_oldest_cron_overdue_seconds",
+            "Seconds since the oldest of these slots; 0 if there is none.",
+            value=max(queue.oldest_cron_overdue_seconds for queue in seen),
+        )
+        yield GaugeMetricFamily(
+            "headrace_webhooks_overdue",
+            "Messages of webhooks of all pods whose calls should have begun; counted up to 10000.",
+            value=max(queue.webhooks_overdue for queue in seen),
+        )
+        yield GaugeMetricFamily(
+            "headrace_oldest_webhook_overdue_seconds",
+            "Seconds since the oldest of these calls was due; 0 if there is none.",
+            value=max(queue.oldest_webhook_overdue_seconds for queue in seen),
+        )
         unserved = GaugeMetricFamily(
             "headrace_runs_unserved",
             "Runs that wait for a graph that no process executes, by graph; of 20 graphs.",

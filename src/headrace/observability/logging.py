@@ -33,6 +33,8 @@ _POOLS_NOISE = re.compile(
     r"error connecting in|reconnection attempt in|discarding (closed|broken)|rolling back returned"
     r"|error rolling back|closing returned|error resetting"
 )
+_SOCKET_REFUSED = "ASGI callable returned without completing handshake."
+_SOCKETS_NOISE = re.compile(r'%s - "WebSocket |connection (open|closed)')
 
 
 def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None = None) -> None:
@@ -62,6 +64,9 @@ def configure_logging(settings: ObservabilitySettings, *, stream: TextIO | None 
     pool_log = logging.getLogger("psycopg.pool")
     if _is_logged_of_pool not in pool_log.filters:
         pool_log.addFilter(_is_logged_of_pool)
+    socket_log = logging.getLogger("uvicorn.error")
+    if _is_logged_of_uvicorn not in socket_log.filters:
+        socket_log.addFilter(_is_logged_of_uvicorn)
     for name in _SILENCED:
         silenced = logging.getLogger(name)
         silenced.handlers = []
@@ -102,6 +107,16 @@ def _is_logged_of_pool(record: logging.LogRecord) -> bool:
     connection and each attempt.
     """
     return not (record.levelno <= logging.WARNING and _POOLS_NOISE.match(str(record.msg)))
+
+
+def _is_logged_of_uvicorn(record: logging.LogRecord) -> bool:
+    """False for the opening of a WebSocket: ``socket_ended`` and ``socket_refused`` tell of it, in
+    our form. A refusal with a body is an error to uvicorn; any stranger can cause it, so it becomes
+    an info. It is kept, because a WebSocket of an app that only returns causes it too.
+    """
+    if record.msg == _SOCKET_REFUSED:
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return not (record.levelno <= logging.INFO and _SOCKETS_NOISE.match(str(record.msg)))
 
 
 def adopt_logger(name: str) -> None:

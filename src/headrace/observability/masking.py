@@ -1,18 +1,19 @@
-"""Masks secrets in texts and fields by their form.
+"""Masks secrets in texts and fields.
 
 It recognises the password of a URL, a value after a name like ``api_key`` or ``token``, text after
-``Bearer``, and keys of well-known providers. Text comes from everywhere, so the time of each
+``Bearer``, and keys of well-known providers. The secrets of the server itself it knows by their
+text. Text comes from everywhere, so the time of each
 pattern is proportional to the text's length.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from structlog.typing import EventDict, WrappedLogger
 
-from headrace.error_text import value_text
+from headrace.error_text import MAX_BYTES, clipped, clipped_again, error_message, value_text
 
 _MASK = "***"
 
@@ -21,7 +22,7 @@ _URL_USER = re.compile(r"(?i)(https?)?://[^:/?#\s@]*:")
 _PORT = re.compile(r"\d+(?:/|$)")
 
 _NAMES = (
-    "password|passwd|passphrase|pwd|secret|token|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key"
+    "password|passwd|passphrase|pwd|secrets?|token|api[-_ ]?keys?|access[-_ ]?key|private[-_ ]?key"
     "|secret[-_ ]?key|account[-_ ]?key|signature|credentials?|authorization|connection[-_]?string"
 )
 #: A text in quotes, which may themselves be escaped; or a word.
@@ -40,13 +41,16 @@ _BASIC = re.compile(r"(?i)\b(basic)(\s+|%20|\+)[A-Za-z0-9+/]+={1,2}")
 _PARAMETER = re.compile(r"(?i)([?&](?:key|sig|auth|code|session|sid|jwt)=)[^&#\s'\"]+")
 _WELL_KNOWN = re.compile(
     r"\b(?:sk-[\w-]{8,}|lsv2_\w{8,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
-    r"|xox[abeoprs]-[\w-]{8,}|AKIA[0-9A-Z]{12,}|AIza[\w-]{30,}|hf_\w{16,}"
+    r"|xox[abeoprs]-[\w-]{8,}|AKIA[0-9A-Z]{12,}|AIza[\w-]{30,}|hf_\w{16,}|hr_[0-9a-f]{12}_\w{8,}"
     r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*)"
 )
 #: ``_NAMED`` is tried only on a text with one of ``_HINTS``, and ``_WELL_KNOWN`` only on a
 #: text with one of ``_MAKERS``: most texts have none.
 _HINTS = ("pass", "pwd", "secret", "token", "key", "cred", "sign", "auth", "connection")
-_MAKERS = ("sk-", "lsv2_", "gh", "github_pat_", "glpat-", "xox", "AKIA", "AIza", "hf_", "eyJ")
+_MAKERS = (
+    *("sk-", "lsv2_", "gh", "github_pat_", "glpat-", "xox", "AKIA", "AIza", "hf_"),
+    *("hr_", "eyJ"),
+)
 
 #: :func:`mask_text` tries its other patterns only on a text with one of these.
 _SIGNS = ("://", "bearer", "basic", "?", "&", "cookie")
@@ -56,6 +60,41 @@ _NUMBERS = frozenset({bool, int, float})
 _SECRET_FIELD = re.compile(rf"(?i)^.*(?:{_NAMES}|cookie)$")
 #: Deeper values are logged as text.
 _MAX_DEPTH = 20
+
+
+class _OwnSecrets:
+    """Secrets of this server, which are masked wherever they stand."""
+
+    def __init__(self) -> None:
+        self.texts: tuple[str, ...] = ()
+        self._lasting: dict[str, None] = {}
+        self._rotating: dict[str, None] = {}
+
+    def add(self, texts: Iterable[str], *, rotating: bool) -> None:
+        new = dict.fromkeys(text for text in texts if len(text) >= _LEAST)
+        if rotating:
+            # Passwords rotate; the oldest ones go first.
+            kept = [text for text in self._rotating if text not in new]
+            self._rotating = dict.fromkeys([*kept, *new][-_MOST_ROTATING:])
+        else:
+            self._lasting |= new
+        # A longer secret may contain a shorter one.
+        every = self._lasting | self._rotating
+        self.texts = tuple(sorted(every, key=len, reverse=True))
+
+
+#: Shorter ones are also words.
+_LEAST = 8
+_MOST_ROTATING = 100
+_own = _OwnSecrets()
+
+
+def mask_always(texts: Iterable[str], *, rotating: bool = False) -> None:
+    """From now on, mask these texts wherever they stand: they are secrets of this server.
+
+    :param rotating: others will take their place; only the latest ones are kept.
+    """
+    _own.add(texts, rotating=rotating)
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -81,6 +120,7 @@ def is_plain(event: EventDict, max_characters: int) -> bool:
 
 def mask_text(text: str) -> str:
     """``text`` with ``***`` in place of secrets."""
+    text = mask_known(text)
     if "://" in text:
         text = _WORD.sub(_without_url_password, text)
     lowered = text.lower()
@@ -99,6 +139,29 @@ def mask_text(text: str) -> str:
     return text
 
 
+def masked_text(text: str, *, max_bytes: int) -> str:
+    """``text`` with ``***`` in place of secrets. A long text loses its middle.
+
+    It is masked before it is cut: no pattern finds half a secret.
+    """
+    bounded = clipped(text, 2 * max(max_bytes, MAX_BYTES))
+    return clipped_again(mask_text(bounded), max_bytes)
+
+
+def masked_message(error: BaseException, *, max_bytes: int) -> str:
+    """The message of an error, as :func:`masked_text`."""
+    whole = error_message(error, max_bytes=2 * max(max_bytes, MAX_BYTES))
+    return masked_text(whole, max_bytes=max_bytes)
+
+
+def mask_known(text: str) -> str:
+    """``text`` with ``***`` in place of this server's secrets; nothing is masked by its form."""
+    for secret in _own.texts:
+        if secret in text:
+            text = text.replace(secret, _MASK)
+    return text
+
+
 def _may_hold_secret(text: str) -> bool:
     """False if each pattern of :func:`mask_text` would leave the text as it is."""
     lowered = text.lower()
@@ -106,6 +169,7 @@ def _may_hold_secret(text: str) -> bool:
         any(sign in lowered for sign in _SIGNS)
         or any(hint in lowered for hint in _HINTS)
         or any(maker in text for maker in _MAKERS)
+        or any(secret in text for secret in _own.texts)
     )
 
 

@@ -10,7 +10,9 @@ import structlog
 from prometheus_client import CollectorRegistry, Metric, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from headrace.observability.auth_metrics import AuthMetrics
 from headrace.observability.checkpoint_metrics import CheckpointMetrics
+from headrace.observability.cron_metrics import CronMetrics
 from headrace.observability.database_metrics import DatabaseMetrics
 from headrace.observability.declarations import Declarations
 from headrace.observability.directory_gauges import DirectoryCollector
@@ -18,6 +20,7 @@ from headrace.observability.exposition import Exposition, written
 from headrace.observability.gauges import SlotCollector
 from headrace.observability.health_gauges import HealthCollector, PodFacts
 from headrace.observability.http_metrics import HttpMetrics
+from headrace.observability.index_metrics import IndexMetrics
 from headrace.observability.metric_files import reading
 from headrace.observability.process_metrics import ProcessMetrics
 from headrace.observability.retention_metrics import RetentionMetrics
@@ -25,6 +28,7 @@ from headrace.observability.run_metrics import AttemptMetrics, RunMetrics
 from headrace.observability.slots import StatusBoard
 from headrace.observability.trace_metrics import TraceMetrics
 from headrace.observability.usage_metrics import UsageMetrics
+from headrace.observability.webhook_metrics import WebhookMetrics
 
 _log = structlog.stdlib.get_logger("headrace.metrics")
 
@@ -49,15 +53,19 @@ class Metrics:
         self._directory = _usable(multiprocess_dir)
         self._registry = CollectorRegistry()
         declarations = Declarations(self._registry)
+        self.auth = AuthMetrics(declarations)
         self.http = HttpMetrics(declarations)
         self.runs = RunMetrics(declarations)
         self.attempts = AttemptMetrics(declarations)
         self.checkpoints = CheckpointMetrics(declarations)
+        self.crons = CronMetrics(declarations)
         self.database = DatabaseMetrics(declarations)
         self.retention = RetentionMetrics(declarations)
+        self.index = IndexMetrics(declarations)
         self.process = ProcessMetrics(declarations)
         self.traces = TraceMetrics(declarations)
         self.usage = UsageMetrics(declarations)
+        self.webhooks = WebhookMetrics(declarations)
         if self._directory is None:
             self._register_live(self._registry)
 

@@ -6,7 +6,7 @@ Each claim is one transaction, which obeys the law at the top of queue.sql.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -20,19 +20,13 @@ from headrace.db.faults import translated_faults
 from headrace.db.planner import indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
-from headrace.errors import LeaseLost, Unavailable
+from headrace.errors import LeaseLost
 from headrace.queue.ends import End, RunEnd, queue_statements
-from headrace.queue.ready_callers import CallerRuns
+from headrace.queue.ready_callers import LOOK_AT_ALL_SECONDS, OVERLAP, SINCE_EVER, CallerRuns
 from headrace.queue.rows import Attempt, claimed_attempt
+from headrace.unavailable_errors import Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.queue")
-
-#: A transaction sets a ready time when it begins, and others see it when it commits. So a claim
-#: also looks at ready times that are so much older than the newest one that was seen.
-_OVERLAP = timedelta(seconds=5)
-#: How often a claim looks at all ready threads, because a transaction may take longer than that.
-_LOOK_AT_ALL_SECONDS = 5.0
-_SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: The end of a run whose row another program has written or damaged.
 _UNREADABLE = RunEnd(
@@ -97,8 +91,8 @@ class Claimer:
 
     async def claim(self, process_id: UUID, graph_ids: Sequence[str], limit: int) -> list[Attempt]:
         """Claim up to ``limit`` runs that may run now; first those that have been ready longest."""
-        whole = monotonic() - self._looked_at_all > _LOOK_AT_ALL_SECONDS
-        floor = _SINCE_EVER if whole or self._last_ready is None else self._last_ready - _OVERLAP
+        whole = monotonic() - self._looked_at_all > LOOK_AT_ALL_SECONDS
+        floor = SINCE_EVER if whole or self._last_ready is None else self._last_ready - OVERLAP
         values = {
             "process_id": process_id,
             "graph_ids": list(graph_ids),

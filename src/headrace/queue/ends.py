@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from headrace.auth.row_scope import scoped_statements
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.flush_call import Answer, Arguments
 from headrace.checkpoints.operations import CalledKind, Numbers, Operation
 from headrace.checkpoints.run_writes import RunWrites
 from headrace.db.arrays import Integer, Jsonb, Text, Uuid
 from headrace.db.jsonb import dump_jsonb
-from headrace.db.statements import named_statements
 from headrace.errors import HeadraceError, LeaseLost
 from headrace.observability.process import process_place
 from headrace.queue.rows import CancelReason, Cause, StopAction
@@ -23,7 +23,7 @@ from headrace.queue.rows import CancelReason, Cause, StopAction
 
 def queue_statements() -> Mapping[str, bytes]:
     """The statements of queue.sql by name."""
-    return named_statements("headrace.queue", "queue.sql")
+    return scoped_statements("headrace.queue", "queue.sql")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 The transactions obey the law at the top of queue.sql. The group-commit writer commits starts, new
 pending runs and ends. Cancels and rollbacks have transactions of their own; so have claims
 (claimer.py) and take-overs (takeover.py). Only the worker and the run engine may import this
-module. A write for a run needs the run's token (run, attempt, process). A cancel needs the tenant
-of the run.
+module. A write for a run needs the run's token (run, attempt, process). A cancel needs a
+caller that sees the run.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ from psycopg.errors import LockNotAvailable, UniqueViolation
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from headrace.auth.principal import Principal
+from headrace.auth.row_scope import scope_values
 from headrace.checkpoints.deletions import delete_for_runs
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.operations import Operation
@@ -31,8 +33,10 @@ from headrace.db.arrays import Uuid
 from headrace.db.faults import translated_faults
 from headrace.db.planner import indexed_connection, indexed_rows
 from headrace.db.pool import SharedPool
+from headrace.db.receipts import Receipts
+from headrace.db.repeats import repeated
 from headrace.db.transactions import locking_transaction
-from headrace.errors import DatabaseUnavailable, LeaseLost, ThreadBusy
+from headrace.errors import LeaseLost, ThreadBusy
 from headrace.events.event import RUN_DELETED, stop_error
 from headrace.observability.figures import QueueFigures, UnservedGraph
 from headrace.queue.claimer import Claimer
@@ -47,14 +51,23 @@ from headrace.queue.rows import (
     StopAction,
     StopRequest,
 )
-from headrace.queue.starts import Enqueue, KeyedStart, Start, ThreadLocked
+from headrace.queue.scope_check import (
+    ThreadLocked,
+    makes_thread_first,
+    needs_check,
+    takes_strays,
+)
+from headrace.queue.starts import CheckedStart, Enqueue, Start
 from headrace.queue.takeover import SUSPECT_FAILURES, Takeover
+from headrace.unavailable_errors import DatabaseUnavailable
 
 _LOCKED_PAUSE_SECONDS = 0.02
 #: The primary key of runs.
 _RUN_ID = "runs_pkey"
 
 _COUNTED_PENDING = 10_000
+#: For so long at most, a process takes a cron (``crons.retry_seconds``).
+_CRON_TAKEN_SECONDS = 60.0
 #: A process that restarts executes its graphs again within this time.
 _UNSERVED_AFTER_SECONDS = 15.0
 #: At most so many graphs without a process are reported: assistants may name any number of graphs.
@@ -87,6 +100,7 @@ class Queue:
         self._transaction = partial(
             locking_transaction, pool, lock_timeout_seconds=lock_timeout_seconds
         )
+        self._receipts = Receipts(pool)
         #: Claims runs that wait.
         self.claimer = Claimer(
             pool,
@@ -105,11 +119,17 @@ class Queue:
 
         :raises ThreadBusy: another run has the thread; or the run exists, and another process has
             it. Then :meth:`enqueue` finds it.
-        :raises ThreadNotFound: the tenant has no such thread.
+        :raises ThreadNotFound: the caller sees no such thread.
         :raises AssistantChanged: the assistant is not as the request knows it.
         :raises RunForgotten: an earlier request with the key has made the run, which is gone.
         """
-        start = partial(KeyedStart if request.key else Start, request, process_id)
+        checked = (
+            request.key is not None
+            or needs_check(request)
+            or makes_thread_first(request)
+            or (request.create_thread and not takes_strays(request))
+        )
+        start = partial(CheckedStart if checked else Start, request, process_id)
         try:
             return cast("Attempt", await self._commit_unlocked(start))
         except UniqueViolation as error:
@@ -124,6 +144,7 @@ class Queue:
 
         :raises ThreadBusy: the strategy is ``reject``, and another run has the thread or waits.
         :raises ThreadNotFound, AssistantChanged, RunForgotten: as :meth:`start_run_if_free`.
+        :raises SlotTaken: the slot of its cron is not free, or another transaction has the cron.
         """
         return cast("QueuedRun", await self._commit_unlocked(partial(Enqueue, request)))
 
@@ -144,7 +165,7 @@ class Queue:
 
     async def cancel(
         self,
-        tenant: str,
+        principal: Principal,
         run_ids: Sequence[UUID],
         action: StopAction,
         message: str,
@@ -156,23 +177,29 @@ class Queue:
         :param message: a sentence, for the errors of waiting runs.
         :param note: why, in the words of the client who asks; for the rows.
         :returns: a result for each of ``run_ids``, in this order.
-        :raises DatabaseUnavailable: another transaction held a lock for too long.
+        :raises DatabaseUnavailable: another transaction held a lock for too long; or the database
+            went away. Nothing has changed.
+        :raises OutcomeUnknown: the database went away at the end.
         """
         values = {
-            "tenant": tenant,
+            **scope_values(principal),
             "run_ids": list(run_ids),
             "action": action,
             "reason": reason,
             "note": note,
             "error": Jsonb(RUN_DELETED if action == "delete" else stop_error(message, note)),
         }
-        try:
-            async with self._transaction() as connection:
+
+        async def cancelled() -> list[Any]:
+            async with self._receipts.kept(self._transaction()) as connection:
                 await connection.execute(self._sql["lock_threads_of_cancelled"], values)
                 await connection.execute(self._sql["remember_cancelled"], values)
                 found = await connection.execute(self._sql["cancel_remembered_runs"], values)
                 await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
-                rows = await found.fetchall()
+                return await found.fetchall()
+
+        try:
+            rows = await repeated(cancelled, seconds=self._pool.away_timeout_seconds)
         except LockNotAvailable as error:
             raise DatabaseUnavailable from error
         by_id = {row[0]: Cancellation(*row) for row in rows}
@@ -214,7 +241,7 @@ class Queue:
         return _stop_request(rows[0]) if rows else None
 
     async def figures(self) -> QueueFigures:
-        """How many runs wait, and for how long."""
+        """How many runs, due crons and messages of webhooks wait, and for how long."""
         ((pending, oldest),) = await self._rows("queue_figures", {"bound": _COUNTED_PENDING})
         unserved = []
         if oldest is not None and oldest > _UNSERVED_AFTER_SECONDS:
@@ -226,9 +253,17 @@ class Queue:
                     "graphs": _UNSERVED_GRAPHS,
                 },
             )
+        values = {"bound": _COUNTED_PENDING, "seconds": _CRON_TAKEN_SECONDS}
+        ((overdue, overdue_seconds),) = await self._rows("overdue_crons", values)
+        bound = {"bound": _COUNTED_PENDING}
+        ((webhooks, webhooks_seconds),) = await self._rows("overdue_webhooks", bound)
         return QueueFigures(
             pending=pending,
             oldest_ready_seconds=oldest or 0.0,
+            crons_overdue=overdue,
+            oldest_cron_overdue_seconds=overdue_seconds,
+            webhooks_overdue=webhooks,
+            oldest_webhook_overdue_seconds=webhooks_seconds,
             unserved=tuple(UnservedGraph(*row) for row in unserved),
         )
 

@@ -6,18 +6,22 @@
 -- locked threads in the transaction-local setting headrace.locked, and the second statement touches
 -- only these. "Remembers" below means: in headrace.locked, if no other setting is named.
 --
--- Lock order: the lock of a process, keys, threads, runs. A statement that may wait locks or makes
--- threads in the order of their ids. A statement that skips locked threads may use any order.
+-- Lock order: the lock of a process, keys, crons, threads, runs. A statement that may wait locks or
+-- makes threads in the order of their ids. A statement that skips locked threads may use any order.
+-- The deletion of a thread locks the thread's crons after it. So here no statement waits for a cron.
 
 -- name: create_threads_if_absent
 -- For runs that are to be queued. Inserts the metadata that queue_runs_on_locked_threads will write,
--- so that its update is a HOT update.
+-- so that its update is a HOT update. A thread also has the metadata that the client gave the run,
+-- and those that its caller's filter wants: who makes a thread sees it. Checkpoints without a thread
+-- keep it from being made (:may_make).
 INSERT INTO threads (thread_id, tenant, owner, temporary, metadata)
-SELECT thread_id, tenant, owner, temporary, jsonb_build_object(
+SELECT thread_id, tenant, owner, temporary, coalesce(given.metadata, '{}') || jsonb_build_object(
   'graph_id', graph_id, 'assistant_id', assistant_id::text)
 FROM unnest(%(thread_ids)s::text[], %(tenants)s::text[], %(owners)s::text[], %(temporary)s::bool[],
-    %(graph_ids)s::text[], %(assistant_ids)s::uuid[])
-  AS given (thread_id, tenant, owner, temporary, graph_id, assistant_id)
+    %(graph_ids)s::text[], %(assistant_ids)s::uuid[], %(metadata)s::jsonb[], %(takes_strays)s::bool[])
+  AS given (thread_id, tenant, owner, temporary, graph_id, assistant_id, metadata, takes_strays)
+WHERE :may_make(given)
 ORDER BY thread_id
 ON CONFLICT DO NOTHING
 
@@ -49,12 +53,114 @@ JOIN runs ON runs.run_id = given.run_id
 WHERE keys.tenant = given.tenant AND keys.route = given.route AND keys.key = given.key
   AND keys.run_id = given.run_id AND keys.thread_id IS NULL
 
+-- name: lock_scope
+-- For callers that do not see all threads of their tenant, after their threads were made if they
+-- were to be. Holds each thread that the caller sees: nobody deletes it, so nobody else makes a thread
+-- of this id before the run is made; and the owner of a thread never changes. Remembers in
+-- headrace.spent the other runs, which must not be made. Returns those whose thread another caller
+-- has; a thread that is neither held nor foreign is gone, or locked by its deletion.
+WITH held AS MATERIALIZED (
+  SELECT threads.thread_id, given.run_id
+  FROM threads
+  JOIN unnest(%(scope_run_ids)s::uuid[], %(scope_thread_ids)s::text[], %(scope_tenants)s::text[],
+      %(scope_owners)s::text[], %(scope_filters)s::jsonb[])
+    AS given (run_id, thread_id, tenant, owner, filter)
+    ON given.thread_id = threads.thread_id AND :visible(threads, given)
+  ORDER BY threads.thread_id
+  FOR KEY SHARE OF threads SKIP LOCKED
+), unseen AS MATERIALIZED (
+  SELECT given.run_id, EXISTS (
+    SELECT FROM threads
+    WHERE threads.thread_id = given.thread_id AND NOT :visible(threads, given)) AS is_foreign
+  FROM unnest(%(scope_run_ids)s::uuid[], %(scope_thread_ids)s::text[], %(scope_tenants)s::text[],
+      %(scope_owners)s::text[], %(scope_filters)s::jsonb[])
+    AS given (run_id, thread_id, tenant, owner, filter)
+  WHERE given.run_id NOT IN (SELECT run_id FROM held)
+)
+SELECT coalesce((SELECT json_agg(run_id) FROM unseen WHERE is_foreign), '[]')::text,
+  coalesce((SELECT json_agg(run_id) FROM unseen), '[]')::text,
+  set_config('headrace.spent', (
+    coalesce(nullif(current_setting('headrace.spent', true), ''), '[]')::jsonb
+    || coalesce((SELECT jsonb_agg(run_id) FROM unseen), '[]')
+  )::text, true)
+
+-- name: lock_slots
+-- Locks the crons whose slots are to get their runs. A cron that another transaction has locked is
+-- skipped: nothing waits for it. Remembers in headrace.spent, beside the runs of spent keys, the
+-- runs that must not be made: their slots have their runs, or their crons were changed. If several
+-- runs of this flush are for one slot, the one with the least id is made. The arrays leave the
+-- planner one way to find the crons: the primary key.
+WITH locked AS MATERIALIZED (
+  SELECT cron_id, next_run_date
+  FROM crons
+  WHERE cron_id = ANY (%(slot_cron_ids)s::uuid[]) AND enabled
+    AND next_run_date = ANY (%(slot_times)s::text[]::timestamptz[])
+  ORDER BY cron_id
+  FOR NO KEY UPDATE SKIP LOCKED
+), free AS (
+  SELECT DISTINCT ON (locked.cron_id) given.run_id
+  FROM locked
+  JOIN unnest(%(slot_cron_ids)s::uuid[], %(slot_times)s::text[], %(slot_run_ids)s::uuid[])
+    AS given (cron_id, at, run_id)
+    ON given.cron_id = locked.cron_id AND given.at::timestamptz = locked.next_run_date
+  ORDER BY locked.cron_id, given.run_id
+), spent AS MATERIALIZED (
+  SELECT coalesce(json_agg(run_id), '[]') AS run_ids
+  FROM unnest(%(slot_run_ids)s::uuid[]) AS run_id
+  WHERE run_id NOT IN (SELECT run_id FROM free)
+)
+SELECT run_ids::text, set_config('headrace.spent', (
+  coalesce(nullif(current_setting('headrace.spent', true), ''), '[]')::jsonb || run_ids::jsonb
+)::text, true)
+FROM spent
+
+-- name: move_slots
+-- Moves crons whose slots have their runs now to their next slots, in the transaction that made the
+-- runs.
+UPDATE crons
+SET next_run_date = given.next_at::timestamptz, look_at = given.next_at::timestamptz
+FROM unnest(%(slot_cron_ids)s::uuid[], %(slot_times)s::text[], %(slot_run_ids)s::uuid[],
+    %(slot_next_times)s::text[])
+  AS given (cron_id, at, run_id, next_at)
+JOIN runs ON runs.run_id = given.run_id AND runs.run_id = ANY (%(slot_run_ids)s::uuid[])
+WHERE crons.cron_id = given.cron_id AND crons.cron_id = ANY (%(slot_cron_ids)s::uuid[])
+  AND crons.enabled
+  AND crons.next_run_date = given.at::timestamptz
+
+-- name: overdue_crons
+-- Crons whose slots have passed without their runs, up to a bound, and for how long the first one.
+-- While a process has taken a cron, it is to be looked at a moment later.
+SELECT count(*), coalesce(max(extract(epoch FROM now() - next_run_date)), 0)::float8
+FROM (
+  SELECT next_run_date FROM crons
+  WHERE look_at <= now() + make_interval(secs => %(seconds)s::float8) AND next_run_date <= now()
+  LIMIT %(bound)s
+) AS overdue
+
+-- name: overdue_webhooks
+-- Messages whose calls should have begun, up to a bound, and for how long the first one. What is
+-- being sent, or waits for its next call, is due later.
+SELECT count(*), coalesce(max(extract(epoch FROM now() - due_at)), 0)::float8
+FROM (
+  SELECT due_at FROM webhook_deliveries
+  WHERE state = 'due' AND due_at <= now()
+  ORDER BY due_at
+  LIMIT %(bound)s
+) AS overdue
+
 -- name: start_keyed_runs
--- Starts runs whose keys are locked, as a flush starts runs without keys.
+-- Starts runs whose keys and threads are locked, as a flush starts other runs. A thread that must
+-- not take checkpoints without a thread (:may_make) is not made.
 SELECT headrace_flush_2(
   start_run_ids => %(start_run_ids)s, start_thread_ids => %(start_thread_ids)s,
   start_tenants => %(start_tenants)s, start_owners => %(start_owners)s,
-  start_temporary => %(start_temporary)s, start_creates => %(start_creates)s,
+  start_temporary => %(start_temporary)s,
+  start_creates => ARRAY(
+    SELECT creates AND :may_make(given)
+    FROM unnest(
+        %(start_creates)s::bool[], %(start_thread_ids)s::text[], %(start_takes_strays)s::bool[])
+      WITH ORDINALITY AS given (creates, thread_id, takes_strays, number)
+    ORDER BY number),
   start_assistant_ids => %(start_assistant_ids)s,
   start_assistants_updated_at => %(start_assistants_updated_at)s,
   start_graph_ids => %(start_graph_ids)s, start_process_ids => %(start_process_ids)s,
@@ -63,7 +169,8 @@ SELECT headrace_flush_2(
   start_thread_configs => %(start_thread_configs)s, start_request_ids => %(start_request_ids)s,
   start_callers => %(start_callers)s, start_traceparents => %(start_traceparents)s,
   start_spent => ARRAY(
-    SELECT json_array_elements_text(current_setting('headrace.spent')::json)::uuid))
+    SELECT json_array_elements_text(
+      coalesce(nullif(current_setting('headrace.spent', true), ''), '[]')::json)::uuid))
 
 -- name: lock_threads_to_queue_on
 -- Remembers the threads, also those that a run has. Skips locked threads, as a start does.
@@ -82,7 +189,7 @@ SELECT set_config('headrace.locked', coalesce((
 -- name: remember_unfinished_runs_of_thread
 -- For interrupt and rollback. Remembers in headrace.cancelled the unfinished runs before a new run
 -- on a locked thread. Remembers none if an earlier try, whose answer was lost, has queued the new
--- run, or if the new run will be refused because its assistant has changed.
+-- run, or if the new run will not be made: its assistant has changed, or its slot has its run.
 SELECT set_config('headrace.cancelled', coalesce((
   SELECT json_agg(run_id)::text
   FROM (
@@ -93,13 +200,16 @@ SELECT set_config('headrace.cancelled', coalesce((
   WHERE %(thread_id)s IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.run_id = %(run_id)s)
+    AND (NOT %(checked)s OR %(run_id)s::text NOT IN (
+      SELECT json_array_elements_text(current_setting('headrace.spent')::json)))
     AND (%(assistant_updated_at)s::timestamptz IS NULL OR EXISTS (
       SELECT FROM assistants WHERE assistants.assistant_id = %(assistant_id)s
         AND assistants.updated_at = %(assistant_updated_at)s))
 ), '[]'), true)
 
 -- name: queue_runs_on_locked_threads
--- Inserts one pending run; each run of a batch has a statement of its own.
+-- Inserts one pending run; each run of a batch has a statement of its own. A thread goes on naming
+-- the graph that it was executed by last, with which its state is read, until the run starts.
 WITH queued AS (
   INSERT INTO runs (
     run_id, thread_id, assistant_id, graph_id, tenant, owner, status, multitask_strategy, metadata,
@@ -129,7 +239,7 @@ WITH queued AS (
         SELECT FROM runs AS waiting
         WHERE waiting.thread_id = threads.thread_id AND waiting.status = 'pending'
           AND waiting.cancel_action IS NULL))
-    AND (NOT %(keyed)s OR given.run_id::text NOT IN (
+    AND (NOT %(checked)s OR given.run_id::text NOT IN (
       SELECT json_array_elements_text(current_setting('headrace.spent')::json)))
     AND (given.assistant_updated_at IS NULL OR EXISTS (
       SELECT FROM assistants WHERE assistants.assistant_id = given.assistant_id
@@ -139,8 +249,9 @@ WITH queued AS (
 )
 UPDATE threads
 SET status = 'busy', updated_at = now(),
-    metadata = threads.metadata || jsonb_build_object(
-      'graph_id', queued.graph_id, 'assistant_id', queued.assistant_id::text),
+    metadata = CASE WHEN threads.metadata ? 'graph_id' THEN threads.metadata
+      ELSE threads.metadata || jsonb_build_object(
+        'graph_id', queued.graph_id, 'assistant_id', queued.assistant_id::text) END,
     config = given.thread_config
 FROM queued
 JOIN unnest(%(thread_ids)s::text[], %(thread_configs)s::jsonb[]) AS given (thread_id, thread_config)
@@ -380,7 +491,9 @@ WITH claimed AS (
 ), held AS (
   UPDATE threads
   SET status = 'busy', running_run_id = claimed.run_id, updated_at = now(),
-      ready_at = NULL, ready_run_id = NULL, ready_graph_id = NULL, ready_caller = ''
+      ready_at = NULL, ready_run_id = NULL, ready_graph_id = NULL, ready_caller = '',
+      metadata = threads.metadata || jsonb_build_object(
+        'graph_id', claimed.graph_id, 'assistant_id', claimed.assistant_id::text)
   FROM claimed
   WHERE threads.thread_id = claimed.thread_id
 )
@@ -399,7 +512,7 @@ CROSS JOIN LATERAL (
 ORDER BY ready_at
 
 -- name: lock_threads_of_cancelled
--- Remembers the threads of those runs that belong to the tenant.
+-- Remembers the threads of those runs that the caller sees.
 SELECT set_config('headrace.locked', coalesce((
   SELECT json_agg(thread_id)::text
   FROM (
@@ -407,17 +520,17 @@ SELECT set_config('headrace.locked', coalesce((
     FROM threads
     WHERE threads.thread_id IN (
       SELECT thread_id FROM runs
-      WHERE run_id = ANY (%(run_ids)s::uuid[]) AND tenant = %(tenant)s)
+      WHERE run_id = ANY (%(run_ids)s::uuid[]) AND :visible_run(runs))
     ORDER BY threads.thread_id
     FOR NO KEY UPDATE OF threads
   ) AS candidate
 ), '[]'), true)
 
 -- name: remember_cancelled
--- Remembers in headrace.cancelled those runs that belong to the tenant.
+-- Remembers in headrace.cancelled those runs that the caller sees.
 SELECT set_config('headrace.cancelled', coalesce((
   SELECT json_agg(run_id)::text FROM runs
-  WHERE run_id = ANY (%(run_ids)s::uuid[]) AND tenant = %(tenant)s
+  WHERE run_id = ANY (%(run_ids)s::uuid[]) AND :visible_run(runs)
     AND thread_id IN (SELECT json_array_elements_text(current_setting('headrace.locked')::json))
 ), '[]'), true)
 

@@ -14,10 +14,12 @@ from headrace.queue.ends import queue_statements
 #: One claim looks at so many callers. The next claim continues with the callers after them.
 MAX_CALLERS = 1000
 
-#: As in :mod:`headrace.queue.claimer`: a thread becomes visible later than it becomes ready.
-_OVERLAP = timedelta(seconds=5)
-_LOOK_AT_ALL_SECONDS = 5.0
-_SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+#: A transaction sets a ready time when it begins, and others see it when it commits. So each look
+#: for ready threads, here and in a claim, goes back this far behind the times that were seen.
+OVERLAP = timedelta(seconds=5)
+#: How often a look takes in all ready threads, because a transaction may take longer than that.
+LOOK_AT_ALL_SECONDS = 5.0
+SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +44,18 @@ class ReadyCallers:
         self._sql = queue_statements()
         #: Threads that became ready before this time were claimed before the last look. An old
         #: snapshot may keep their entries in the index.
-        self._floor = _SINCE_EVER
+        self._floor = SINCE_EVER
         self._looked_at_all = float("-inf")
         #: The caller to begin with, if there are too many callers for one look.
         self._since = ""
 
     async def ready(self, graph_ids: Sequence[str], limit: int) -> list[CallerRuns]:
         """The callers with runs that may be claimed, each with up to ``limit`` of them."""
-        whole = monotonic() - self._looked_at_all > _LOOK_AT_ALL_SECONDS
+        whole = monotonic() - self._looked_at_all > LOOK_AT_ALL_SECONDS
         values = {
             "graph_ids": list(graph_ids),
             "limit": limit,
-            "floor": _SINCE_EVER if whole else self._floor,
+            "floor": SINCE_EVER if whole else self._floor,
             "since": self._since,
             "bound": self._max_callers,
             "suspect_failures": self._suspect_failures,
@@ -64,9 +66,9 @@ class ReadyCallers:
         full = len(rows) == self._max_callers
         if self._since or full:
             # Other callers were not looked at, and their threads may be older.
-            self._floor = _SINCE_EVER
+            self._floor = SINCE_EVER
         else:
-            self._floor = min([now, *(one.first_ready for one in found)]) - _OVERLAP
+            self._floor = min([now, *(one.first_ready for one in found)]) - OVERLAP
             if whole:
                 self._looked_at_all = monotonic()
         self._since = rows[-1][1] if full else ""

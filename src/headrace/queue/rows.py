@@ -1,5 +1,6 @@
 """The forms of a run that services, worker and queue exchange: its request, attempt and outcome."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
@@ -7,6 +8,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from headrace.auth.principal import Principal
+from headrace.auth.run_callers import restored
 from headrace.checkpoints.answer_memory import Reading
 from headrace.checkpoints.fence import RunToken
 from headrace.idempotency.schemas import RequestKey
@@ -34,6 +36,23 @@ Proof = Literal["exit", "lease"]
 
 
 @dataclass(frozen=True, slots=True)
+class CronSlot:
+    """One time at which a cron is due, and its next one. A slot gets one run at most.
+
+    :ivar next_at: None: the cron has no later slot.
+    """
+
+    cron_id: UUID
+    at: datetime
+    next_at: datetime | None
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """How a run tells its cron and its slot: in ``metadata`` and in ``configurable``."""
+        return {"cron_id": str(self.cron_id), "cron_slot": self.at.isoformat()}
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """A request for a run, checked and complete. The run needs only a free thread and a place."""
 
@@ -54,6 +73,8 @@ class RunRequest:
     assistant_updated_at: datetime | None
     create_thread: bool
     temporary_thread: bool
+    #: What the client said of the run: a thread that is made for it gets that as its metadata.
+    thread_metadata: Mapping[str, Any] = field(default_factory=dict)
     #: Whether this process may execute the run at once; otherwise the run waits in the queue.
     in_place: bool = True
     #: Keep events for later readers: a background run begins without a reader.
@@ -62,6 +83,8 @@ class RunRequest:
     after_seconds: float = 0.0
     #: Committed with the run, so that a repeated request makes no second run.
     key: RequestKey | None = None
+    #: The slot of the cron that makes the run. Committed with it: the slot makes no second run.
+    slot: CronSlot | None = None
     #: When this process got the request, by ``time.monotonic``. Meaningless for claimed runs.
     received_at: float = field(default_factory=monotonic, compare=False)
     #: The context under which its attempts are traced; None: there is none.
@@ -209,6 +232,8 @@ def claimed_attempt(
     """
     if not isinstance(kwargs, dict) or not isinstance(metadata, dict):
         raise TypeError("kwargs and metadata of a run are objects")
+    if not isinstance(kwargs.get("auth") or {}, dict):
+        raise TypeError("what a run keeps of its caller is an object")
     if not isinstance(kwargs.get("deadline_seconds", 0.0), int | float):
         raise TypeError("the deadline of a run is a number of seconds")
     request = RunRequest(
@@ -217,7 +242,7 @@ def claimed_attempt(
         thread_id=thread_id,
         assistant_id=assistant_id,
         graph_id=graph_id,
-        principal=Principal(identity=owner, tenant=tenant, caller=caller),
+        principal=restored(tenant, owner, caller, kwargs.get("auth")),
         multitask_strategy=multitask_strategy,
         kwargs=kwargs,
         metadata=metadata,

@@ -26,14 +26,22 @@ from headrace.db.jsonb import dump_jsonb, load_jsonb
 from headrace.db.pool import Connection
 from headrace.errors import (
     AssistantChanged,
-    HeadraceError,
     RunForgotten,
+    SlotTaken,
     ThreadBusy,
-    ThreadNotFound,
 )
 from headrace.events.event import stop_error
 from headrace.queue.ends import queue_statements
 from headrace.queue.rows import Attempt, QueuedRun, RunRequest, StopAction
+from headrace.queue.scope_check import (
+    ScopeCheck,
+    ThreadLocked,
+    makes_thread_first,
+    metadata_of_new,
+    no_thread,
+    takes_strays,
+)
+from headrace.queue.slots import Slots
 from headrace.tracing.trace_context import TraceContext
 
 _REPLACED = JsonValue(stop_error("Another run was started on the thread."))
@@ -41,10 +49,6 @@ _REPLACED = JsonValue(stop_error("Another run was started on the thread."))
 
 #: Stands for the process of a run that no process executes yet.
 NOBODY = UUID(int=0)
-
-
-class ThreadLocked(HeadraceError):
-    """Another transaction has locked the thread: it is not known yet whether a run has it."""
 
 
 class Start(Operation):
@@ -61,8 +65,10 @@ class Start(Operation):
         super().__init__(request.thread_id, None, size_bytes=len(self.kwargs))
 
 
-class KeyedStart(Start):
-    """As :class:`Start`, for a request with an idempotency key."""
+class CheckedStart(Start):
+    """As :class:`Start`, for a request with an idempotency key, of a caller that does not see all
+    threads of its tenant, or whose new thread may not take checkpoints without a thread.
+    """
 
     __slots__ = ()
 
@@ -89,7 +95,9 @@ class RequestKeys:
         self.present = bool(keyed)
         self._values: dict[str, Column] = {
             "key_tenants": Text([request.principal.tenant.encode() for request, _ in keyed]),
-            "key_routes": Text([key.route.encode() for _, key in keyed]),
+            "key_routes": Text(
+                [key.route_of(request.principal).encode() for request, key in keyed]
+            ),
             "keys": Text([key.key.encode() for _, key in keyed]),
             "key_run_ids": Uuid([request.run_id for request, _ in keyed]),
         }
@@ -129,25 +137,40 @@ class _StartKind(CalledKind):
         ]
 
 
-class _KeyedStartKind(StatementKind):
+class _CheckedStartKind(StatementKind):
     order = 6
 
     def __init__(self) -> None:
         self._sql = queue_statements()
 
-    async def send(self, connection: Connection, operations: Sequence[KeyedStart]) -> Outcomes:
-        keys = await RequestKeys.lock(connection, [one.request for one in operations], self._sql)
-        found = await connection.execute(
-            self._sql["start_keyed_runs"], _start_arguments(operations), prepare=True
-        )
+    async def send(self, connection: Connection, operations: Sequence[CheckedStart]) -> Outcomes:
+        requests = [one.request for one in operations]
+        keys = await RequestKeys.lock(connection, requests, self._sql)
+        creates = [item for item in operations if item.request.create_thread]
+        # Their threads are made first: they have metadata of their own, or a thread that another
+        # caller makes meanwhile must not be taken.
+        if absent := [item for item in creates if makes_thread_first(item.request)]:
+            await connection.execute(
+                self._sql["create_threads_if_absent"], _absent(absent), prepare=True
+            )
+        scope = await ScopeCheck.lock(connection, requests, self._sql)
+        left = {item for item in creates if not makes_thread_first(item.request)}
+        wanted = {
+            **_start_arguments(operations),
+            "start_creates": Boolean([item in left for item in operations]),
+            "start_takes_strays": Boolean([takes_strays(one) for one in requests]),
+        }
+        found = await connection.execute(self._sql["start_keyed_runs"], wanted, prepare=True)
         await keys.confirm(connection)
 
         async def outcomes() -> list[Any]:
-            spent = await keys.spent()
+            spent, unseen = await keys.spent(), await scope.unseen()
             row = await found.fetchone()
             starts = answer_of_text(None if row is None else row[0]).starts
             return [
-                RunForgotten() if item.request.run_id in spent else _start_outcome(item, *start)
+                RunForgotten()
+                if item.request.run_id in spent
+                else unseen.get(item.request.run_id) or _start_outcome(item, *start)
                 for item, start in zip(operations, starts, strict=True)
             ]
 
@@ -161,37 +184,47 @@ class _EnqueueKind(StatementKind):
         self._sql = queue_statements()
 
     async def send(self, connection: Connection, operations: Sequence[Enqueue]) -> Outcomes:
-        # Keys before threads: the lock order of queue.sql.
-        keys = await RequestKeys.lock(connection, [one.request for one in operations], self._sql)
+        # Keys and crons before threads: the lock order of queue.sql.
+        requests = [one.request for one in operations]
+        keys = await RequestKeys.lock(connection, requests, self._sql)
+        slots = await Slots.lock(connection, requests, self._sql)
         absent = [item for item in operations if item.request.create_thread]
         if absent:
             await connection.execute(
                 self._sql["create_threads_if_absent"], _absent(absent), prepare=True
             )
+        scope = await ScopeCheck.lock(connection, requests, self._sql)
+        checked = keys.present or slots.present or scope.present
         wanted = {**_threads(operations), **_runs(operations)}
         await connection.execute(self._sql["lock_threads_to_queue_on"], wanted, prepare=True)
-        cancelled = [await self._queue(connection, item, keys) for item in operations]
+        cancelled = [await self._queue(connection, item, checked) for item in operations]
         await keys.confirm(connection)
+        await slots.move(connection)
         await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
         found = await connection.execute(self._sql["queued_runs"], wanted, prepare=True)
 
         async def outcomes() -> list[Any]:
             states = [await _states_of(one) for one in cancelled]
-            spent = await keys.spent()
+            spent, taken = await keys.spent(), await slots.taken()
+            unseen = await scope.unseen()
             rows = await found.fetchall()
             return [
                 RunForgotten()
                 if item.request.run_id in spent
-                else _queue_outcome(item, earlier, *row)
+                else unseen.get(item.request.run_id)
+                or _queue_outcome(item, earlier, item.request.run_id in taken, *row)
                 for item, earlier, row in zip(operations, states, rows, strict=True)
             ]
 
         return outcomes
 
     async def _queue(
-        self, connection: Connection, item: Enqueue, keys: RequestKeys
+        self, connection: Connection, item: Enqueue, checked: bool
     ) -> AsyncCursor[tuple[Any, ...]] | None:
-        """Stop the earlier runs of the thread if the strategy says so. Then insert the run."""
+        """Stop the earlier runs of the thread if the strategy says so. Then insert the run.
+
+        :param checked: the transaction knows runs that must not be made.
+        """
         request, cancelled = item.request, None
         if request.multitask_strategy in ("interrupt", "rollback"):
             await connection.execute(
@@ -199,6 +232,7 @@ class _EnqueueKind(StatementKind):
                 {
                     "thread_id": request.thread_id,
                     "run_id": request.run_id,
+                    "checked": checked,
                     "assistant_id": request.assistant_id,
                     "assistant_updated_at": request.assistant_updated_at,
                 },
@@ -219,7 +253,7 @@ class _EnqueueKind(StatementKind):
                 **_threads([item]),
                 **_runs([item]),
                 "after_milliseconds": after_milliseconds,
-                "keyed": keys.present,
+                "checked": checked,
             },
             prepare=True,
         )
@@ -235,6 +269,7 @@ async def _states_of(cancelled: AsyncCursor[tuple[Any, ...]] | None) -> dict[UUI
 def _queue_outcome(
     queued: Enqueue,
     earlier: Mapping[UUID, str],
+    taken: bool,
     there: bool,
     busy: bool,
     changed: bool,
@@ -248,13 +283,15 @@ def _queue_outcome(
         ended = tuple(run_id for run_id, state in earlier.items() if state != "asked")
         removed = tuple(run_id for run_id in ended if earlier[run_id] == "removed")
         return QueuedRun(replaced, action, ended, removed)
+    if taken:
+        return SlotTaken()
     if changed:
         return AssistantChanged()
     if busy and request.multitask_strategy == "reject":
         return ThreadBusy()
     if there:
         return ThreadLocked()
-    return _no_thread(request.thread_id)
+    return no_thread(request.thread_id)
 
 
 def _start_outcome(
@@ -282,13 +319,7 @@ def _start_outcome(
         return ThreadBusy()
     if there:
         return ThreadLocked()
-    return _no_thread(start.thread_id)
-
-
-def _no_thread(thread_id: str) -> ThreadNotFound:
-    return ThreadNotFound(
-        f'Thread with ID {thread_id} not found. Create it, or send if_not_exists: "create".'
-    )
+    return no_thread(start.thread_id)
 
 
 def _threads(starts: Sequence[Start]) -> dict[str, Column]:
@@ -319,6 +350,8 @@ def _absent(starts: Sequence[Start]) -> dict[str, Column]:
         **_threads(starts),
         "graph_ids": Text([item.graph_id.encode() for item in requests]),
         "assistant_ids": Uuid([item.assistant_id for item in requests]),
+        "metadata": metadata_of_new(requests),
+        "takes_strays": Boolean([takes_strays(one) for one in requests]),
     }
 
 
@@ -348,5 +381,5 @@ def _context(value: TraceContext | None) -> bytes | None:
 
 
 Start.kind = _StartKind()
-KeyedStart.kind = _KeyedStartKind()
+CheckedStart.kind = _CheckedStartKind()
 Enqueue.kind = _EnqueueKind()

@@ -17,9 +17,9 @@ from headrace.db.faults import translated_faults
 from headrace.db.planner import indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.transactions import locking_transaction
-from headrace.errors import Unavailable
 from headrace.queue.ends import queue_statements
 from headrace.queue.rows import Proof
+from headrace.unavailable_errors import Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.queue")
 

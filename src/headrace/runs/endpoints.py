@@ -8,6 +8,7 @@ from pydantic import Field
 
 from headrace.auth.dependencies import CurrentPrincipal
 from headrace.auth.principal import Principal
+from headrace.edge.access import CurrentAccess, ThreadDeleter
 from headrace.edge.gates import changes, lasting, lasting_when
 from headrace.edge.repetition import repeatable
 from headrace.edge.request_keys import IdempotencyKey
@@ -218,7 +219,7 @@ _MOMENT_SECONDS = 0.25
 async def cancel_run(
     thread_id: PathThreadId,
     run_id: PathRunId,
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     runs: Runs,
     request: Request,
     wait: Annotated[bool, Query()] = False,
@@ -231,6 +232,7 @@ async def cancel_run(
     `action=rollback` it is not shown any more. With `wait` the answer is 200 and `{}`, once the run
     has stopped. The row, the log and the end of the stream repeat the `reason`.
     """
+    principal = await access.to("threads", "update", action=action)
     run = await runs.cancel(principal, thread_id, run_id_from(run_id), action, reason)
     if wait:
         return stopping_response(run, request)
@@ -244,12 +246,20 @@ async def cancel_run(
 @changes
 async def cancel_runs(
     body: RunsCancel,
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     runs: Runs,
     action: Annotated[CancelAction, Query()] = "interrupt",
     reason: Annotated[StopNote, Query()] = None,
 ) -> Response:
     """Stop several runs: the named ones, or all that have a status."""
+    principal = await access.to(
+        "threads",
+        "update",
+        thread_id=body.thread_id,
+        run_ids=body.run_ids,
+        status=body.status,
+        action=action,
+    )
     await runs.cancel_many(principal, body, action, reason)
     return Response(status_code=204)
 
@@ -259,7 +269,7 @@ async def cancel_runs(
 async def delete_run(
     thread_id: PathThreadId,
     run_id: PathRunId,
-    principal: CurrentPrincipal,
+    principal: ThreadDeleter,
     runs: Runs,
     request: Request,
 ) -> Response:

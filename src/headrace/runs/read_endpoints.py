@@ -5,8 +5,8 @@ from typing import Annotated, Any, get_args
 
 from fastapi import Header, Path, Query, Request, Response
 
-from headrace.auth.dependencies import CurrentPrincipal
 from headrace.checkpoints.row_pages import next_page
+from headrace.edge.access import Access, CurrentAccess, ThreadReader
 from headrace.edge.gates import lasting, lists
 from headrace.edge.query_lists import QueryList, query_values
 from headrace.edge.responses import held_response, json_response
@@ -35,7 +35,8 @@ LastEventIdHeader = Annotated[str | None, Header(alias="Last-Event-ID", max_leng
 @lists
 async def list_runs(
     thread_id: PathThreadId,
-    principal: CurrentPrincipal,
+    reader: ThreadReader,
+    access: CurrentAccess,
     runs: Runs,
     status: Annotated[RunStatus | None, Query()] = None,
     select: QueryList = None,
@@ -49,6 +50,11 @@ async def list_runs(
     `metadata`.
     """
     fields = _words_of(select, "select", get_args(RunField))
+    principal = await access.to(
+        "threads", "search", metadata={}, values=None, status=None, limit=limit, offset=offset
+    )
+    if principal != reader:
+        await runs.see_thread(reader, thread_id)
     reading = runs.reading()
     page = await runs.search(
         principal,
@@ -67,7 +73,7 @@ async def list_runs(
 
 @router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def get_run(
-    thread_id: PathThreadId, run_id: PathRunId, principal: CurrentPrincipal, runs: Runs
+    thread_id: PathThreadId, run_id: PathRunId, principal: ThreadReader, runs: Runs
 ) -> Response:
     """Read a run."""
     row = await runs.get(principal, thread_id, run_id_from(run_id))
@@ -79,12 +85,14 @@ async def get_run(
 async def join_run(
     thread_id: PathThreadId,
     run_id: PathRunId,
-    principal: CurrentPrincipal,
+    principal: ThreadReader,
+    access: CurrentAccess,
     runs: Runs,
     request: Request,
     cancel_on_disconnect: Annotated[bool, Query()] = False,
 ) -> Response:
     """Wait for a run and return the last values."""
+    await _may_stop(access, cancel_on_disconnect)
     run = await runs.follow(principal, thread_id, run_id_from(run_id))
     return await waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
@@ -93,12 +101,14 @@ async def join_run(
 @lasting
 async def join_run_by_id(
     run_id: PathRunId,
-    principal: CurrentPrincipal,
+    principal: ThreadReader,
+    access: CurrentAccess,
     runs: Runs,
     request: Request,
     cancel_on_disconnect: Annotated[bool, Query()] = False,
 ) -> Response:
     """Wait for a run, by run id alone, and return the last values."""
+    await _may_stop(access, cancel_on_disconnect)
     run = await runs.follow(principal, None, run_id_from(run_id))
     return await waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
@@ -108,7 +118,8 @@ async def join_run_by_id(
 async def join_stream(
     thread_id: PathThreadId,
     run_id: PathRunId,
-    principal: CurrentPrincipal,
+    principal: ThreadReader,
+    access: CurrentAccess,
     runs: Runs,
     request: Request,
     stream_mode: QueryList = None,
@@ -123,6 +134,7 @@ async def join_stream(
     """
     after = _event_id(last_event_id_header or last_event_id)
     modes = _words_of(stream_mode, "stream_mode", STREAM_MODES)
+    await _may_stop(access, cancel_on_disconnect)
     run = await runs.follow(principal, thread_id, run_id_from(run_id))
     return streaming_response(
         run, request, on_disconnect=_policy(cancel_on_disconnect), after=after, modes=modes
@@ -133,7 +145,8 @@ async def join_stream(
 @lasting
 async def join_stream_by_id(
     run_id: PathRunId,
-    principal: CurrentPrincipal,
+    principal: ThreadReader,
+    access: CurrentAccess,
     runs: Runs,
     request: Request,
     stream_mode: QueryList = None,
@@ -144,6 +157,7 @@ async def join_stream_by_id(
     """Stream the events of a run, by run id alone."""
     after = _event_id(last_event_id_header or last_event_id)
     modes = _words_of(stream_mode, "stream_mode", STREAM_MODES)
+    await _may_stop(access, cancel_on_disconnect)
     run = await runs.follow(principal, None, run_id_from(run_id))
     return streaming_response(
         run, request, on_disconnect=_policy(cancel_on_disconnect), after=after, modes=modes
@@ -170,6 +184,12 @@ def _event_id(given: str | None) -> int | None:
     if not given:
         return None
     return int(given) if _EVENT_ID.fullmatch(given) else -1
+
+
+async def _may_stop(access: Access, cancel_on_disconnect: bool) -> None:
+    """:raises RequestError: a caller that may only read would stop the run."""
+    if cancel_on_disconnect:
+        await access.to("threads", "update", action="interrupt")
 
 
 def _policy(cancel_on_disconnect: bool) -> str | None:

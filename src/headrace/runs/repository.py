@@ -1,4 +1,4 @@
-"""Runs in the database; each call sees one tenant's rows only.
+"""Runs in the database; each call sees the runs of its caller only.
 
 The queue creates and changes runs. This module reads runs, and deletes runs that have ended.
 """
@@ -11,6 +11,12 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, text
 
 from headrace.auth.principal import Principal
+from headrace.auth.row_scope import (
+    scope_values,
+    visible_run,
+    visible_run_text,
+    visible_text,
+)
 from headrace.db.engine import Sessions
 from headrace.db.row_sizes import RowPage, read_page
 from headrace.db.tables import TERMINAL, RunEventRow, RunRow
@@ -24,7 +30,7 @@ _LARGE = ("kwargs", "metadata")
 _PAGE, _PAGE_INTERRUPTED, _PAGE_OF_STATUS = (
     f"""
 SELECT * FROM runs
-WHERE tenant = :tenant AND thread_id = :thread_id
+WHERE {visible_run_text("runs")} AND thread_id = :thread_id
   AND NOT (status IN ('pending', 'running') AND coalesce(cancel_action, '') = 'rollback')
   {of_status}
 ORDER BY run_id DESC LIMIT :limit OFFSET :offset"""  # noqa: S608 - of constants
@@ -53,11 +59,11 @@ class FoundCheckpoints:
 #: was unfinished. A thread without an unfinished run has no chain. The query looks at 100 runs at
 #: most.
 _FIND_CHECKPOINTS = text(
-    """
+    f"""
 WITH recent AS (
   SELECT run_id, status, created_at, coalesce(ended_at, 'infinity') AS ended_at
   FROM runs
-  WHERE thread_id = :thread_id AND tenant = :tenant AND created_at <= clock_timestamp()
+  WHERE thread_id = :thread_id AND {visible_run_text("runs")} AND created_at <= clock_timestamp()
   ORDER BY run_id DESC
   LIMIT 100
 ), following AS (
@@ -77,7 +83,7 @@ SELECT
       AS given (checkpoint_ns, checkpoint_id)
     WHERE NOT EXISTS (
       SELECT FROM checkpoints JOIN threads USING (thread_id)
-      WHERE checkpoints.thread_id = :thread_id AND tenant = :tenant
+      WHERE checkpoints.thread_id = :thread_id AND {visible_text("threads")}
         AND checkpoints.checkpoint_ns = given.checkpoint_ns
         AND checkpoints.checkpoint_id = given.checkpoint_id)) AS missing,
   NOT EXISTS (
@@ -85,19 +91,19 @@ SELECT
     WHERE thread_id = :thread_id AND checkpoint_ns = '' AND checkpoint_id > CAST(:root AS text)
       AND (metadata ->> 'run_id' IS NULL
         OR metadata ->> 'run_id' NOT IN (SELECT run_id FROM following))) AS at_head
-"""
+"""  # noqa: S608 - of constants
 )
 
 
 _INTERRUPTED_TRACE = text(
-    """
+    f"""
 SELECT runs.traceparent
 FROM threads JOIN runs USING (thread_id)
-WHERE threads.thread_id = :thread_id AND threads.tenant = :tenant
+WHERE threads.thread_id = :thread_id AND {visible_text("threads")}
   AND threads.status = 'interrupted'
 ORDER BY runs.run_id DESC
 LIMIT 1
-"""
+"""  # noqa: S608 - of constants
 )
 
 
@@ -107,7 +113,7 @@ class RunRepository:
 
     async def get(self, principal: Principal, thread_id: str, run_id: UUID) -> RunRow | None:
         statement = select(RunRow).where(
-            RunRow.tenant == principal.tenant,
+            visible_run(principal),
             RunRow.thread_id == thread_id,
             RunRow.run_id == run_id,
         )
@@ -116,7 +122,7 @@ class RunRepository:
 
     async def find(self, principal: Principal, run_id: UUID) -> RunRow | None:
         """The run with this id, on any thread."""
-        statement = select(RunRow).where(RunRow.tenant == principal.tenant, RunRow.run_id == run_id)
+        statement = select(RunRow).where(visible_run(principal), RunRow.run_id == run_id)
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).one_or_none()
 
@@ -124,7 +130,7 @@ class RunRepository:
         """The ``traceparent`` of the run that a thread waits after; None if it waits for nothing,
         or if that run has none.
         """
-        values = {"tenant": principal.tenant, "thread_id": thread_id}
+        values = {"thread_id": thread_id, **scope_values(principal)}
         async with self._sessions.begin() as session:
             found = (await session.execute(_INTERRUPTED_TRACE, values)).scalar_one_or_none()
         return cast("str | None", found)
@@ -136,7 +142,7 @@ class RunRepository:
         next sweep.
         """
         statement = delete(RunRow).where(
-            RunRow.tenant == principal.tenant,
+            visible_run(principal),
             RunRow.run_id == run_id,
             text(f"status IN {TERMINAL}"),
         )
@@ -155,7 +161,7 @@ class RunRepository:
         """Look for checkpoints, given by namespace, on a thread that the caller may see."""
         values = {
             "thread_id": thread_id,
-            "tenant": principal.tenant,
+            **scope_values(principal),
             "namespaces": list(ids),
             "checkpoint_ids": list(ids.values()),
             "root": ids.get(""),
@@ -179,7 +185,7 @@ class RunRepository:
 
         :param without: ``kwargs`` or ``metadata``: do not read it; it is ``{}`` in the rows.
         """
-        values = {"tenant": principal.tenant, "thread_id": thread_id, "offset": offset}
+        values = {"thread_id": thread_id, "offset": offset, **scope_values(principal)}
         page = _PAGE
         if status is not None:
             page = _PAGE_INTERRUPTED if status == "interrupted" else _PAGE_OF_STATUS

@@ -8,7 +8,7 @@ import orjson
 
 from headrace.edge.responses import gathered
 from headrace.edge.streaming import LastChunk, RefusalChunk
-from headrace.errors import AnswersFull, AnswerTooLarge, RequestError
+from headrace.errors import AnswerTooLarge, RequestError
 from headrace.events.event import Event
 from headrace.events.json_encoding import encode_json, json_pieces, sliced
 from headrace.events.reader import Ending, EventReader, FollowingStopped
@@ -16,6 +16,7 @@ from headrace.events.reader_buffers import BrokenOff, Cut
 from headrace.events.sse import HEARTBEAT, RELEASED
 from headrace.following.followed_run import FollowedRun
 from headrace.queue.rows import RunOutcome
+from headrace.unavailable_errors import AnswersFull
 
 #: Keeps proxies and load balancers from closing a quiet ``wait``; JSON readers skip white space.
 WAIT_HEARTBEAT = b"\n"

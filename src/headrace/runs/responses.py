@@ -1,23 +1,27 @@
 """Responses about a run: last values or a stream of events, and the paths to read it again."""
 
-from collections.abc import Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 from urllib.parse import quote
 
 from fastapi import Request, Response
 
+from headrace.edge.departures import ClientLeft, unless_left
+from headrace.edge.exchange import exchange_of
 from headrace.edge.head_requests import headers_alone
 from headrace.edge.requests import end_turn
 from headrace.edge.state import provided, state_of
 from headrace.edge.streaming import StreamResponse
-from headrace.errors import Draining, RunForgotten
-from headrace.events.reader import Ending, FollowingStopped
+from headrace.errors import RunForgotten
+from headrace.events.reader import Ending, EventReader, FollowingStopped
 from headrace.events.sse import CONTENT_TYPE
 from headrace.following.followed_run import FollowedRun
+from headrace.queue.rows import RunOutcome
 from headrace.runs.response_bodies import event_frames, result_body, stopped_body
 from headrace.runs.service import RunService
 from headrace.settings import Settings
+from headrace.unavailable_errors import Draining
 
 JSON: dict[int | str, dict[str, Any]] = {
     200: {
@@ -28,6 +32,17 @@ JSON: dict[int | str, dict[str, Any]] = {
 SSE: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}
 }
+
+
+class StreamOfRun(Protocol):
+    """The body of a stream: what ``reader`` gets, and a heartbeat whenever there is nothing.
+
+    It tells ``ending`` if it ends before the run.
+    """
+
+    def __call__(
+        self, run: FollowedRun, reader: EventReader, *, heartbeat_seconds: float, ending: Ending
+    ) -> AsyncGenerator[bytes, None]: ...
 
 
 Runs = Annotated[RunService, provided(RunService)]
@@ -62,6 +77,24 @@ async def waiting_response(
     )
 
 
+async def outcome_for_client(run: FollowedRun, request: Request) -> RunOutcome | None:
+    """How the run ended; None if the client has left, whose place must not be held: its run may go
+    on for hours.
+
+    :raises Draining: this process ends. Another one finishes the run.
+    """
+    try:
+        while (outcome := await unless_left(run.outcome(3600), request.receive)) is None:
+            pass
+    except ClientLeft:
+        if (exchange := exchange_of(request.scope)) is not None:
+            exchange.note_cut("client_left")
+        return None
+    except FollowingStopped:
+        raise Draining from None
+    return outcome
+
+
 def stopping_response(run: FollowedRun, request: Request) -> StreamResponse:
     """``{}`` once the run has stopped."""
     end_turn(request)
@@ -87,6 +120,24 @@ def streaming_response(
     :param modes: only events of these stream modes; empty: all.
     :raises Draining: as :func:`waiting_response`.
     """
+    return told_response(
+        run,
+        request,
+        partial(event_frames, modes=modes),
+        on_disconnect=on_disconnect,
+        after=after,
+    )
+
+
+def told_response(
+    run: FollowedRun,
+    request: Request,
+    body: StreamOfRun,
+    *,
+    on_disconnect: str | None = None,
+    after: int | None = None,
+) -> Response:
+    """As :func:`streaming_response`; ``body`` makes the stream of the run's events."""
     headers = {
         **locations(run, "stream"),
         "Cache-Control": "no-store",
@@ -98,11 +149,10 @@ def streaming_response(
     _wait_without_turn(run, request)
     ending = Ending()
     return StreamResponse(
-        event_frames(
+        body(
             run,
             run.subscribe(after),
             heartbeat_seconds=_heartbeat_seconds(request),
-            modes=modes,
             ending=ending,
         ),
         media_type=CONTENT_TYPE,

@@ -6,7 +6,7 @@ from typing import Any
 
 from headrace.db.tables import AssistantRow
 from headrace.errors import BadRequest, InvalidRequest
-from headrace.graphs.configuration import CHECKPOINT_KEYS, checked_config
+from headrace.graphs.configuration import checked_config, is_callers
 from headrace.runs.schemas import RunCreate
 
 
@@ -16,7 +16,6 @@ def run_kwargs(
     *,
     temporary: bool,
     strict_resume: bool = False,
-    checkpoint: Mapping[str, Any] = MappingProxyType({}),
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The arguments that are stored with the run. A process needs no others to execute it.
@@ -24,8 +23,6 @@ def run_kwargs(
     :param strict_resume: check what the command resumes again when the run starts.
     :param headers: headers of the request, for the graph. They win over the body: a proxy in front
         may have set them, and a caller must not override them.
-    :param checkpoint: the checkpoint to start from. Empty for the thread's last one: for LangGraph
-        each named checkpoint is a step back in time.
     :raises BadRequest: the request has both ``configurable`` and ``context``.
     :raises InvalidRequest: no run can use the configuration of the assistant.
     """
@@ -40,19 +37,20 @@ def run_kwargs(
     # ``configurable`` and ``context`` are two names for one thing. A graph reads either of them.
     given = body.context or {}
     if configurable:
-        given = {key: value for key, value in configurable.items() if key not in CHECKPOINT_KEYS}
+        given = {key: value for key, value in configurable.items() if is_callers(key)}
     inherited = assistant.config.get("configurable") or {}
     merged["configurable"] = {
-        **{key: value for key, value in (inherited | given).items() if _may_be_given(key)},
+        **{key: value for key, value in (inherited | given).items() if is_callers(key)},
         **headers,
-        **checkpoint,
     }
     durability = body.durability or ("exit" if body.checkpoint_during is False else "async")
     return {
         "input": body.input,
         "command": body.command.model_dump(exclude_none=True) if body.command else None,
+        **({"protocol": body.protocol} if body.protocol else {}),
         **({"strict_resume": True} if strict_resume else {}),
         **({"deadline_seconds": body.deadline_seconds} if body.deadline_seconds else {}),
+        **({"webhook": body.webhook} if body.webhook else {}),
         "config": merged,
         "context": (assistant.context or {}) | given,
         "stream_mode": list(body.stream_mode),
@@ -75,8 +73,3 @@ def _merged(assistant: AssistantRow, own: dict[str, Any]) -> dict[str, Any]:
         raise InvalidRequest(
             f"Assistant {assistant.assistant_id} has a configuration that no run can have: {error}"
         ) from error
-
-
-def _may_be_given(key: str) -> bool:
-    """Keys with two underscores are LangGraph's own; keys of checkpoints are passed separately."""
-    return not key.startswith("__") and key not in CHECKPOINT_KEYS

@@ -4,17 +4,28 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from headrace.auth.filters import with_filter
+from headrace.auth.handler_errors import HandlerFailed
+from headrace.auth.handlers import Handlers
 from headrace.auth.principal import Principal
+from headrace.auth.run_callers import stored_auth, without_forged_caller
 from headrace.checkpoints.writer import Writer
 from headrace.db.tables import AssistantRow
-from headrace.errors import BadRequest, CheckpointNotFound, InvalidRequest, ThreadNotFound
+from headrace.errors import (
+    BadRequest,
+    CheckpointNotFound,
+    InvalidRequest,
+    ResumeRefused,
+    ThreadNotFound,
+)
 from headrace.graphs.commands import refuse_unknown_nodes
+from headrace.graphs.configuration import is_callers
 from headrace.graphs.context import missing_names
 from headrace.graphs.registry import GraphRegistry
-from headrace.graphs.resumes import refuse_resume, start_of
+from headrace.graphs.resumes import NOTHING_ASKED, refuse_resume, start_of
 from headrace.idempotency.schemas import RequestKey
 from headrace.ids import canonical_uuid, thread_id_for
-from headrace.queue.rows import RunRequest
+from headrace.queue.rows import CronSlot, RunRequest
 from headrace.request_limits import RequestLimits
 from headrace.runs.named_checkpoint import named_checkpoint
 from headrace.runs.repository import RunRepository
@@ -23,9 +34,15 @@ from headrace.runs.schemas import RunCreate
 from headrace.states.reader import StateReader
 from headrace.threads.service import ThreadService
 from headrace.tracing.trace_context import TraceContext
+from headrace.webhooks.policy import OutboundPolicy, UrlRefused
 
 
 class RunRequests:
+    """Checks what callers ask.
+
+    :param webhooks: which webhooks runs may name; None: none.
+    """
+
     def __init__(
         self,
         repository: RunRepository,
@@ -34,6 +51,8 @@ class RunRequests:
         writer: Writer,
         states: StateReader,
         limits: RequestLimits,
+        webhooks: OutboundPolicy | None,
+        handlers: Handlers | None = None,
     ) -> None:
         self._repository = repository
         self._threads = threads
@@ -41,6 +60,8 @@ class RunRequests:
         self._writer = writer
         self._states = states
         self._limits = limits
+        self._webhooks = webhooks
+        self._handlers = handlers or Handlers()
 
     async def complete(
         self,
@@ -56,16 +77,91 @@ class RunRequests:
         background: bool,
         key: RequestKey | None,
         headers: Mapping[str, str],
+        slot: CronSlot | None = None,
     ) -> RunRequest:
         """The run with this id; see :meth:`headrace.runs.service.RunService.create`.
 
         :raises InvalidRequest, BadRequest, ThreadNotFound, CheckpointNotFound: it cannot be made.
         :raises ResumeRefused: it would answer what does not wait.
         """
+        self._check_body(body, thread_id, background=background)
+        temporary = thread_id is None and body.on_completion != "keep"
+        strict_resume = self._is_strict(body)
+        marks = slot.marks if slot is not None else {}
+        kwargs = self._kwargs(
+            principal,
+            assistant,
+            body,
+            temporary=temporary,
+            strict_resume=strict_resume,
+            headers={**headers, **marks},
+        )
+        # LangGraph writes those of the configuration into the metadata of checkpoints, too.
+        given = {
+            **((body.config or {}).get("metadata") or {}),
+            **(body.metadata or {}),
+            **({} if slot is None else {"cron_id": marks["cron_id"]}),
+        }
+        metadata = {
+            **assistant.metadata_,
+            **(kwargs["config"].get("metadata") or {}),
+            **given,
+            **marks,
+        }
+        principal, metadata = await self._allowed(
+            principal,
+            {
+                "thread_id": None if thread_id is None else _shown_id(thread_id),
+                "assistant_id": assistant.assistant_id,
+                "run_id": run_id,
+                "status": "pending",
+                "metadata": metadata,
+                "multitask_strategy": body.multitask_strategy or "enqueue",
+                "prevent_insert_if_inflight": body.multitask_strategy == "reject",
+                "if_not_exists": body.if_not_exists or "reject",
+                "after_seconds": body.after_seconds or 0,
+                "kwargs": kwargs,
+            },
+        )
+        checkpoint = await self._checkpoint(principal, thread_id, body)
+        kwargs["config"]["configurable"].update(checkpoint)
+        self._refuse_for_graph(assistant, kwargs)
+        if strict_resume and thread_id is not None:
+            await self._refuse_resume(principal, thread_id, body, assistant.graph_id, kwargs)
+        return RunRequest(
+            run_id=run_id,
+            # A retry of this request must get this thread id again.
+            thread_id=thread_id or str(thread_id_for(run_id)),
+            assistant_id=assistant.assistant_id,
+            assistant_updated_at=assistant.updated_at,
+            graph_id=assistant.graph_id,
+            principal=principal,
+            multitask_strategy=body.multitask_strategy or "enqueue",
+            kwargs=kwargs,
+            metadata={
+                **metadata,
+                "graph_id": assistant.graph_id,
+                "assistant_id": str(assistant.assistant_id),
+            },
+            thread_config=_thread_config(principal, body),
+            request_id=request_id,
+            create_thread=await self._creates(principal, thread_id, body, any_thread_id),
+            temporary_thread=temporary,
+            thread_metadata=_of_new_thread(metadata, given, temporary=temporary),
+            keep_events=background,
+            after_seconds=body.after_seconds or 0.0,
+            key=key,
+            slot=slot,
+            trace=trace,
+        )
+
+    def _check_body(self, body: RunCreate, thread_id: str | None, *, background: bool) -> None:
+        """:raises InvalidRequest, BadRequest: no run can be as the body says."""
         self._limits.metadata(body.metadata)
         self._limits.deadline(body.deadline_seconds)
         self._limits.config(body.config)
         self._limits.configuration(body.context, "context")
+        self._check_webhook(body.webhook)
         if body.on_disconnect == "cancel" and background:
             raise InvalidRequest(
                 "on_disconnect: cancel is for runs that somebody waits for or streams; to stop this"
@@ -82,51 +178,69 @@ class RunRequests:
                 "command.resume answers what a thread waits for, and this run has no thread; send"
                 " it to /threads/{thread_id}/runs"
             )
-        temporary = thread_id is None and body.on_completion != "keep"
-        checkpoint = await self._checkpoint(principal, thread_id, body)
-        strict_resume = self._is_strict(body)
+
+    def _kwargs(
+        self,
+        principal: Principal,
+        assistant: AssistantRow,
+        body: RunCreate,
+        *,
+        temporary: bool,
+        strict_resume: bool,
+        headers: Mapping[str, str],
+    ) -> dict[str, Any]:
+        """As :func:`run_kwargs`, but checked, and without what names another caller."""
         kwargs = run_kwargs(
             assistant,
             body,
             temporary=temporary,
             strict_resume=strict_resume,
-            checkpoint=checkpoint,
             headers=headers,
         )
+        kwargs["config"]["configurable"] = without_forged_caller(
+            kwargs["config"]["configurable"], principal
+        )
+        kwargs["context"] = without_forged_caller(kwargs["context"], principal)
         if assistant.config:
             # The assistant may be older than the limits.
             self._limits.config(kwargs["config"])
-        self._refuse_for_graph(assistant, kwargs)
-        if strict_resume and thread_id is not None:
-            await self._refuse_resume(principal, thread_id, body, assistant.graph_id, kwargs)
-        own_config = (body.config or {}).get("configurable") or {}
-        return RunRequest(
-            run_id=run_id,
-            # A retry of this request must get this thread id again.
-            thread_id=thread_id or str(thread_id_for(run_id)),
-            assistant_id=assistant.assistant_id,
-            assistant_updated_at=assistant.updated_at,
-            graph_id=assistant.graph_id,
-            principal=principal,
-            multitask_strategy=body.multitask_strategy or "enqueue",
-            kwargs=kwargs,
-            metadata={
-                **assistant.metadata_,
-                # LangGraph writes these into the metadata of checkpoints, too.
-                **(kwargs["config"].get("metadata") or {}),
-                **(body.metadata or {}),
-                "graph_id": assistant.graph_id,
-                "assistant_id": str(assistant.assistant_id),
-            },
-            thread_config={"configurable": own_config},
-            request_id=request_id,
-            create_thread=await self._creates(principal, thread_id, body, any_thread_id),
-            temporary_thread=temporary,
-            keep_events=background,
-            after_seconds=body.after_seconds or 0.0,
-            key=key,
-            trace=trace,
-        )
+        return kwargs
+
+    async def _allowed(
+        self, principal: Principal, value: dict[str, Any]
+    ) -> tuple[Principal, dict[str, Any]]:
+        """The caller as it may start this run, and the run's metadata as a handler has left it.
+
+        :raises RequestError: it may not.
+        """
+        kwargs: dict[str, Any] = value["kwargs"]
+        given = {name: part for name, part in value.items() if name != "metadata"}
+        principal = await self._handlers.authorize(principal, "threads", "create_run", value)
+        metadata = value.get("metadata") or {}
+        if not isinstance(metadata, dict) or any(
+            value.get(name) is not part for name, part in given.items()
+        ):
+            raise HandlerFailed(
+                "A handler of langgraph.json's auth has replaced a value of a run. It may change"
+                " its metadata, and kwargs in place."
+            )
+        if (auth := stored_auth(principal)) is not None:
+            kwargs["auth"] = auth
+        return principal, with_filter(metadata, principal.filter)
+
+    def _check_webhook(self, url: str | None) -> None:
+        """:raises InvalidRequest: no run may name this webhook."""
+        if not url:
+            return
+        if self._webhooks is None:
+            raise InvalidRequest(
+                "webhook: this server sends none (http.disable_webhooks in langgraph.json); join"
+                " the run, or follow the thread's stream"
+            )
+        try:
+            self._webhooks.receiver(url)
+        except UrlRefused as refusal:
+            raise InvalidRequest(f"webhook: {refusal}") from None
 
     def _is_strict(self, body: RunCreate) -> bool:
         """Whether the run's answers to interrupts are checked."""
@@ -163,6 +277,8 @@ class RunRequests:
             except ThreadNotFound:
                 if body.if_not_exists != "create":
                     raise
+                # It may be a thread that the caller does not see.
+                raise ResumeRefused(NOTHING_ASKED) from None
         waiting = await self._states.before_run(thread_id, graph_id, start, configurable)
         if waiting is not None:
             refuse_resume(resume, waiting)
@@ -227,3 +343,24 @@ class RunRequests:
                 " those it has."
             )
         return {} if named.root is not None and found.at_head else named.configurable
+
+
+def _thread_config(principal: Principal, body: RunCreate) -> dict[str, Any]:
+    """What the thread shows of the configuration: the client's part, without the assistant's."""
+    own = without_forged_caller((body.config or {}).get("configurable") or {}, principal)
+    return {"configurable": {key: value for key, value in own.items() if is_callers(key)}}
+
+
+def _shown_id(thread_id: str) -> UUID | str:
+    canonical = canonical_uuid(thread_id)
+    return thread_id if canonical is None else UUID(canonical)
+
+
+def _of_new_thread(
+    metadata: Mapping[str, Any], given: Mapping[str, Any], *, temporary: bool
+) -> dict[str, Any]:
+    """What the client said of the run, as a handler has left it: clients find the thread by that.
+
+    :param temporary: nobody lists the thread, so it needs none.
+    """
+    return {} if temporary else {name: metadata[name] for name in given if name in metadata}

@@ -1,7 +1,7 @@
 """Runs in requests and answers."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 from uuid import UUID
 
 from pydantic import (
@@ -53,7 +53,6 @@ NodeNames = Annotated[list[NodeName], Field(max_length=_MAX_NODES, fail_fast=Tru
 
 #: Fields that are refused, and why; an empty value is accepted.
 _ABSENT = {
-    "webhook": "headrace sends no webhooks yet; join the run, or follow the thread's stream",
     "feedback_keys": "headrace makes no feedback links of LangSmith; leave it out",
     "langsmith_tracer": (
         "headrace does not choose a LangSmith project per run; LANGSMITH_PROJECT does for the"
@@ -82,6 +81,9 @@ def _one_line(value: str | None) -> str | None:
 #: Why a run is cancelled, in the words of the caller.
 StopNote = Annotated[Annotated[str, Field(max_length=_MAX_NOTE)] | None, AfterValidator(_one_line)]
 
+#: Characters of a URL; the policy of webhooks may allow fewer.
+_MAX_URL = 16_384
+
 _DURABILITIES = {True: ("sync", "async"), False: ("exit",)}
 
 
@@ -93,6 +95,9 @@ class RunCreate(BaseModel):
     """
 
     model_config = ConfigDict(extra="ignore")
+
+    #: The streaming protocol whose events the run tells; None: those of its stream modes.
+    protocol: ClassVar[Literal["v3"] | None] = None
 
     assistant_id: str = Field(min_length=1, max_length=255)
     input: Any = None
@@ -118,7 +123,7 @@ class RunCreate(BaseModel):
     deadline_seconds: float | None = Field(None, gt=0, le=YEAR_SECONDS, allow_inf_nan=False)
     #: Refused if it is not the thread of the path.
     thread_id: Any = None
-    webhook: Absent = None
+    webhook: Annotated[str, Field(max_length=_MAX_URL)] | None = None
     feedback_keys: Absent = None
     langsmith_tracer: Absent = None
 
@@ -131,6 +136,12 @@ class RunCreate(BaseModel):
                 " contradict each other; send durability alone"
             )
         return self
+
+
+class ThreadRunCreate(RunCreate):
+    """A run that is followed with the streaming protocol v3."""
+
+    protocol: ClassVar[Literal["v3"] | None] = "v3"
 
 
 def with_deadline(body: RunCreate, seconds: float | None) -> RunCreate:
@@ -212,7 +223,8 @@ class Run(BaseModel):
             assistant_id=row.assistant_id,
             metadata=row.metadata_,
             status=shown_status(row) or "interrupted",
-            kwargs=row.kwargs,
+            # Who calls is for the graph alone.
+            kwargs={key: value for key, value in row.kwargs.items() if key != "auth"},
             multitask_strategy=cast("MultitaskStrategy", row.multitask_strategy),
             # Postgres gives times in the time zone of the session.
             created_at=row.created_at.astimezone(UTC),

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from headrace.assistants.service import AssistantService
-from headrace.auth.principal import Principal
+from headrace.auth.principal import Principal, of_tenant
 from headrace.checkpoints.answer_memory import Reading
 from headrace.checkpoints.row_pages import rows_within
 from headrace.db.repeats import repeated
@@ -16,12 +16,11 @@ from headrace.db.row_sizes import RowPage
 from headrace.db.tables import RunRow
 from headrace.errors import (
     AssistantChanged,
-    Draining,
     InvalidRequest,
     ResumeRefused,
     RunForgotten,
     RunNotFound,
-    RunStillStopping,
+    ThreadNotFound,
 )
 from headrace.events.reader import FollowingStopped
 from headrace.following.followed_run import FollowedRun
@@ -30,7 +29,7 @@ from headrace.idempotency.schemas import RequestKey
 from headrace.idempotency.service import IdempotencyService
 from headrace.ids import canonical_uuid, uuid7
 from headrace.lifecycle import Tasks
-from headrace.queue.rows import CancelAction, QueuedRun, RunRequest
+from headrace.queue.rows import CancelAction, CronSlot, QueuedRun, RunRequest
 from headrace.runs.repository import RunRepository
 from headrace.runs.run_requests import RunRequests
 from headrace.runs.run_traces import RunTraces
@@ -38,6 +37,7 @@ from headrace.runs.schemas import RunCreate, RunsCancel, shown_status
 from headrace.threads.run_stops import RunStops
 from headrace.threads.service import ThreadService
 from headrace.tracing.tracer import NO_REQUEST_TRACE, RequestTrace
+from headrace.unavailable_errors import Draining, RunStillStopping
 from headrace.worker.worker import Worker
 
 #: The first try takes the assistant from the cache, the others reload it.
@@ -71,8 +71,8 @@ class RunService:
         self._requests = requests
         self._traces = traces
         self._tasks = tasks
-        #: Reads before and after a run is made are repeated for so long while the database is away:
-        #: who is told of a fault would make the run a second time.
+        #: Reads before and after a run is made, or before it is stopped, are repeated for so long
+        #: while the database is away: who is told of a fault would make the run a second time.
         self._patiently = partial(repeated, seconds=away_timeout_seconds)
 
     async def create(
@@ -87,6 +87,7 @@ class RunService:
         background: bool = False,
         key: RequestKey | None = None,
         headers: Mapping[str, str] = MappingProxyType({}),
+        slot: CronSlot | None = None,
     ) -> FollowedRun:
         """Start a run here, or queue it. A run without a thread gets a new thread.
 
@@ -95,6 +96,8 @@ class RunService:
         :param background: no client follows the run from the start.
         :param key: a retry with this key gets the run that the first try has made.
         :param headers: headers of the request; the graph finds them in ``configurable``.
+        :param slot: of the cron that makes the run. The run is queued.
+        :raises SlotTaken: the slot has its run, or the cron has changed: nothing was made.
         :raises BadRequest, InvalidRequest, NotFound, Conflict, TooManyQueuedRuns: nothing was
             started.
         :raises Unavailable: perhaps the run was made; if so, it is executed. A retry with the key
@@ -115,6 +118,7 @@ class RunService:
             background=background,
             key=key,
             headers=headers,
+            slot=slot,
         )
         if key is None:
             return await make(uuid7())
@@ -148,11 +152,12 @@ class RunService:
         context = await self._patiently(
             partial(self._traces.context, principal, thread_id, body, trace)
         )
+        user = await self._assistants.user(principal, body.assistant_id)
         for tries_left in reversed(range(_ASSISTANT_TRIES)):
             assistant = await self._patiently(
                 partial(
                     self._assistants.get_for_run,
-                    principal,
+                    user,
                     body.assistant_id,
                     reload=tries_left < _ASSISTANT_TRIES - 1,
                 )
@@ -194,7 +199,12 @@ class RunService:
             yield run_id, self._follow(row, created=True)
 
     async def _submit(self, request: RunRequest) -> FollowedRun:
-        run = await self._worker.submit(request)
+        try:
+            run = await self._worker.submit(request)
+        except ThreadNotFound:
+            if request.create_thread:
+                await self._threads.refuse_strays(request.principal, request.thread_id)
+            raise
         if isinstance(run, QueuedRun):
             return self._follow(request, created=True, queued=True)
         return FollowedRun.of(self._following, request, local=run, created=True)
@@ -245,6 +255,10 @@ class RunService:
     async def _find(self, principal: Principal, run_id: UUID) -> RunRow | None:
         return await self._patiently(partial(self._repository.find, principal, run_id))
 
+    async def see_thread(self, principal: Principal, thread_id: str) -> None:
+        """:raises ThreadNotFound: the caller may see no such thread."""
+        await self._threads.get(principal, thread_id)
+
     async def search(
         self,
         principal: Principal,
@@ -294,13 +308,13 @@ class RunService:
         :param note: why, in the caller's own words.
         :raises RunNotFound: the caller may see no such run, or it has ended.
         """
-        row = await self._repository.get(principal, thread_id, run_id)
+        row = await self._patiently(lambda: self._repository.get(principal, thread_id, run_id))
         if row is None or row.status in _ENDED:
             raise RunNotFound(
                 "No matching runs to cancel. Please verify the thread ID and run ID are correct,"
                 " and the run hasn't been deleted or completed."
             )
-        return await self._stops.cancel(row, action, note)
+        return await self._stops.cancel(principal, row, action, note)
 
     def cancel_soon(self, run: FollowedRun, message: str) -> None:
         """Ask a run to stop because its client has left. Any process may execute the run.
@@ -311,7 +325,9 @@ class RunService:
             self._worker.cancel_here(run.run_id, message, "disconnect")
         else:
             self._tasks.start(
-                self._worker.cancel(run.tenant, [run.run_id], "interrupt", message, "disconnect"),
+                self._worker.cancel(
+                    of_tenant(run.tenant), [run.run_id], "interrupt", message, "disconnect"
+                ),
                 name=f"cancel-{run.run_id}",
             )
 
@@ -329,7 +345,8 @@ class RunService:
         """
         thread_id = which.thread_id
         if thread_id is not None:
-            thread_id = await self._threads.stored_id(principal, thread_id)
+            stored_id = partial(self._threads.stored_id, principal, thread_id)
+            thread_id = await self._patiently(stored_id)
         statuses = ("pending", "running") if which.status in (None, "all") else (which.status,)
         if not await self._stops.cancel_many(
             principal,
@@ -352,7 +369,9 @@ class RunService:
         """
         row = await self._row(principal, thread_id, run_id)
         try:
-            stopped = row.status in _ENDED or await self._stops.stop(row, timeout_seconds)
+            stopped = row.status in _ENDED or await self._stops.stop(
+                principal, row, timeout_seconds
+            )
         except FollowingStopped:
             raise Draining from None
         if not stopped:

@@ -16,13 +16,7 @@ from uuid import UUID
 import structlog
 
 from headrace.auth.principal import Principal
-from headrace.errors import (
-    AnswersFull,
-    AnswerTooLarge,
-    Draining,
-    InvalidRequest,
-    ThreadNotFound,
-)
+from headrace.errors import AnswerTooLarge, InvalidRequest, ThreadNotFound
 from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.events.json_encoding import encode_json, sliced
@@ -31,17 +25,13 @@ from headrace.events.reader_buffers import Cut
 from headrace.events.sse import END, HEARTBEAT, RELEASED, frame
 from headrace.following.followed_run import FollowedRun
 from headrace.following.following import Following
-from headrace.following.thread_watcher import (
-    FoundRun,
-    LastSeen,
-    ThreadWatch,
-    ThreadWatcher,
-    is_dated,
-)
+from headrace.following.thread_runs import FoundRun, LastSeen, is_dated
+from headrace.following.thread_watcher import ThreadWatch, ThreadWatcher
 from headrace.observability.metrics import Metrics
 from headrace.runs.response_bodies import paced_chunks
 from headrace.threads.repository import found
 from headrace.threads.state_service import StateService
+from headrace.unavailable_errors import AnswersFull, Draining
 
 _log = structlog.stdlib.get_logger("headrace.runs")
 
@@ -111,7 +101,7 @@ class ThreadStreams:
         """
         if self.watcher.released:
             raise Draining
-        watch = found(thread_id, await self.watcher.add(thread_id, principal.tenant, seen))
+        watch = found(thread_id, await self.watcher.add(thread_id, principal, seen))
         return ThreadStream(self, principal, watch, modes or ("run_modes",))
 
 
@@ -217,7 +207,7 @@ class ThreadStream:
             run_id=found.run_id,
             thread_id=self._watch.thread_id,
             graph_id=found.graph_id,
-            tenant=self._watch.tenant,
+            tenant=self._watch.principal.tenant,
             # A client that joins a run gets only the events to come, even if others are stored.
             resumable=found.after is None,
             created=found.whole,

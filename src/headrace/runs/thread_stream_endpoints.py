@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Header, Query, Request, Response
 
-from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.access import ThreadReader
 from headrace.edge.gates import lasting_of_thread
 from headrace.edge.head_requests import headers_alone
 from headrace.edge.query_lists import QueryList, query_values
@@ -29,7 +29,7 @@ Streams = Annotated[ThreadStreams, provided(ThreadStreams)]
 @lasting_of_thread
 async def join_thread_stream(
     thread_id: PathThreadId,
-    principal: CurrentPrincipal,
+    principal: ThreadReader,
     streams: Streams,
     request: Request,
     stream_mode: QueryList = None,

@@ -27,7 +27,7 @@ FROM runs
 JOIN threads ON threads.thread_id = runs.thread_id
 LEFT JOIN processes ON processes.process_id = runs.process_id
 WHERE runs.run_id = %(run_id)s
-  AND (%(tenant)s::text IS NULL OR runs.tenant = %(tenant)s)
+  AND (%(anybody)s OR :visible_run(runs))
   AND (%(thread_id)s::text IS NULL OR runs.thread_id = %(thread_id)s)
   AND NOT (runs.status IN ('pending', 'running') AND coalesce(runs.cancel_action, '') = 'rollback')
 

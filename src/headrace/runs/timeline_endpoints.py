@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query, Response
 
-from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.access import ThreadReader
 from headrace.edge.gates import lists
 from headrace.edge.responses import json_response
 from headrace.edge.routing import new_router
@@ -25,7 +25,7 @@ Timelines = Annotated[TimelineService, provided(TimelineService)]
 async def get_run_timeline(
     thread_id: PathThreadId,
     run_id: PathRunId,
-    principal: CurrentPrincipal,
+    principal: ThreadReader,
     timelines: Timelines,
     limit: Annotated[
         int, Query(ge=0, le=1000, description="How many checkpoints to show, the newest ones.")

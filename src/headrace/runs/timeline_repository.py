@@ -9,11 +9,11 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
-from headrace.auth.principal import Principal
+from headrace.auth.principal import SYSTEM, Principal
+from headrace.auth.row_scope import scope_values, scoped_statements
 from headrace.checkpoints.run_checkpoints import RunCheckpoints, read_checkpoints
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
-from headrace.db.statements import named_statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ async def read_record(
     connection: AsyncConnection[Any],
     run_id: UUID,
     *,
-    tenant: str | None,
+    principal: Principal | None,
     thread_id: str | None,
     limit: int,
     offset: int,
@@ -70,16 +70,17 @@ async def read_record(
 ) -> RunRecord | None:
     """The record of a run; None if there is no such run.
 
-    :param tenant: whose run it must be; None, for operators: anybody's.
+    :param principal: who must see the run; None: an operator, who sees all runs.
     :param thread_id: the thread on which it must be; None: any.
     :param limit, offset: of the page of checkpoints; the newest checkpoint has the offset 0.
     :param timeout_seconds: for each statement.
     """
-    sql = named_statements("headrace.runs", "timeline.sql")
+    sql = scoped_statements("headrace.runs", "timeline.sql")
     values: dict[str, Any] = {
         "run_id": run_id,
         "thread_id": thread_id,
-        "tenant": tenant,
+        "anybody": principal is None,
+        **scope_values(principal or SYSTEM),
         "timeout": f"{int(timeout_seconds * 1000)}ms",
     }
 
@@ -138,7 +139,7 @@ class TimelineRepository:
                 return await read_record(
                     connection,
                     run_id,
-                    tenant=principal.tenant,
+                    principal=principal,
                     thread_id=thread_id,
                     limit=limit,
                     offset=offset,

@@ -13,9 +13,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from headrace.edge.exchange import exchange_of
 from headrace.edge.head_requests import as_get, without_body
 from headrace.edge.route_table import RouteTable
-from headrace.server.openapi import completed, described, joined
+from headrace.graphs.auth_entry import AuthOpenApiEntry
+from headrace.server.openapi import Proofs, completed, described, joined, with_security
 
 #: How long it may take to notice that FastAPI, or a tool that observes it, traces requests now.
 _LOOK_SECONDS = 1.0
@@ -27,8 +29,12 @@ class ServedApi(FastAPI):
     """The API with its description. ``beside`` is the user's app that is served with it."""
 
     beside: Starlette | None = None
-    #: Whether callers need a key.
-    needs_key: bool = False
+    #: How callers prove who they are.
+    proofs = Proofs()
+    #: How callers prove to the user's handlers who they are.
+    security: AuthOpenApiEntry | None = None
+    #: The doors that are open.
+    doors: frozenset[str] = frozenset()
     _traced = False
     _observed = False
     _look_at = 0.0
@@ -39,6 +45,8 @@ class ServedApi(FastAPI):
         self.table = RouteTable(())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (exchange := exchange_of(scope)) is not None:
+            exchange.of_api = True
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
         elif scope["method"] != "HEAD":
@@ -88,7 +96,9 @@ class ServedApi(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            own = completed(super().openapi(), needs_key=self.needs_key)
+            own = completed(super().openapi(), self.proofs)
+            if self.security is not None:
+                own = with_security(own, self.security)
             if self.beside is not None:
                 own = joined(own, described(self.beside))
             self.openapi_schema = own

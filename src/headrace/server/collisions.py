@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import structlog
 from fastapi import routing
-from starlette.routing import BaseRoute, Mount, Route, compile_path
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute, compile_path
 
 from headrace.edge.routing import OwnRoute
 from headrace.errors import StartupRefusal
@@ -36,6 +36,8 @@ class Place:
     ours: bool
     #: It answers everything below its path.
     mount: bool = False
+    #: It answers WebSockets, and no requests.
+    socket: bool = False
 
     @property
     def whole_path(self) -> str:
@@ -54,7 +56,7 @@ class Collision:
 
 
 def places_of(routes: Sequence[BaseRoute], before: str = "") -> Iterator[Place]:
-    """The HTTP routes in the order in which they are tried, those of mounted apps included."""
+    """The routes in the order in which they are tried, those of mounted apps included."""
     for route in _flat(routes):
         original = getattr(route, "original_route", route)
         path = before + (getattr(route, "path", None) or "")
@@ -68,6 +70,8 @@ def places_of(routes: Sequence[BaseRoute], before: str = "") -> Iterator[Place]:
             methods = getattr(route, "methods", None)
             chosen = frozenset(methods) if methods else None
             yield Place(path, chosen, ours=isinstance(original, OwnRoute))
+        elif isinstance(original, WebSocketRoute):
+            yield Place(path, None, ours=_is_headraces(original.endpoint), socket=True)
 
 
 def collisions_in(places: Sequence[Place], *, by_path: bool = False) -> list[Collision]:
@@ -78,7 +82,9 @@ def collisions_in(places: Sequence[Place], *, by_path: bool = False) -> list[Col
     found = []
     for number, first in enumerate(places):
         for second in places[number + 1 :]:
-            if first.ours is not second.ours and (by_path or _share_method(first, second)):
+            if first.ours is second.ours or not _of_one_kind(first, second):
+                continue
+            if by_path or _share_method(first, second):
                 hidden = _hidden(first, second)
                 if hidden is not None:
                     found.append(hidden)
@@ -125,8 +131,20 @@ def named(place: Place) -> str:
     """The route as people write it: methods and path."""
     if place.mount:
         return f"mount {place.path or '/'}"
+    if place.socket:
+        return f"WebSocket {place.path}"
     methods = sorted((place.methods or frozenset()) - {"HEAD"}) or sorted(place.methods or ())
     return f"{' '.join(methods)} {place.path}".strip()
+
+
+def _of_one_kind(first: Place, second: Place) -> bool:
+    """Whether one connection could be for both. A mounted app takes requests and WebSockets."""
+    return first.mount or second.mount or first.socket is second.socket
+
+
+def _is_headraces(endpoint: Any) -> bool:
+    module = getattr(endpoint, "__module__", None) or ""
+    return module.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _share_method(first: Place, second: Place) -> bool:

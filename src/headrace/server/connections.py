@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import structlog
 
 from headrace.edge.exchange import exchange_of, is_unclaimed, refuse_beforehand
+from headrace.edge.rates import Rates
 from headrace.observability.metrics import Metrics
 from headrace.server.spread import ProcessPlace
 from headrace.setting_groups import ServerSettings
@@ -38,6 +39,8 @@ _NEW = 8
 #: Descriptors for everything else: files, pipes, listeners, and connections to the port of health
 #: and metrics.
 _OWN_DESCRIPTORS = 128
+#: Frames of a WebSocket that may come for each message: its parts, and pings between them.
+_FRAMES_A_MESSAGE = 4
 #: The loop may accept so many new connections at once before it can refuse the first of them.
 _BURST = 2048
 
@@ -85,9 +88,16 @@ class Connections:
     """All connections of one listener in one process; used on one event loop."""
 
     def __init__(
-        self, limits: Limits, *, max_connections: int, max_leaving: int = _MAX_LEAVING
+        self,
+        limits: Limits,
+        *,
+        max_connections: int,
+        max_leaving: int = _MAX_LEAVING,
+        frame_rates: Rates | None = None,
     ) -> None:
         self.limits = limits
+        #: How fast callers may send frames on WebSockets.
+        self.frame_rates = frame_rates or Rates(0.0, 0.0)
         self.max_connections = max_connections
         self._max_leaving = max_leaving
         self._looked_after: dict[Connection, None] = {}
@@ -135,6 +145,10 @@ class Connections:
             return False
         self._waiting[connection] = None
         return True
+
+    def take_socket(self, socket: Connection) -> None:
+        """Look after a WebSocket, which was a connection before. It is never idle."""
+        self._looked_after[socket] = None
 
     def begin_work(self, connection: Connection) -> None:
         """The head of a request has arrived."""
@@ -249,6 +263,10 @@ def connections_of(settings: Settings) -> Connections:
         Limits.of(server),
         max_connections=bound,
         max_leaving=min(_MAX_LEAVING, kept // _LEAVING_PART),
+        frame_rates=Rates(
+            _FRAMES_A_MESSAGE * settings.callers.requests_per_second,
+            settings.callers.burst_seconds,
+        ),
     )
 
 

@@ -7,32 +7,54 @@ requests that are not the API's.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
-from headrace.auth.api_keys import HEADER, ApiKeys
+from headrace.admission_errors import ReadOnly
+from headrace.auth.handlers import REQUEST, Handlers
+from headrace.auth.identity import Identity
+from headrace.auth.principal import Principal
+from headrace.auth.user import user_of
+from headrace.containment import contain
+from headrace.edge.body_replay import replayed
+from headrace.edge.callers import caller_of
+from headrace.edge.departures import lost_of, unless_lost
+from headrace.edge.gates import RequestGates
 from headrace.edge.prefix import path_below_prefix
+from headrace.edge.reading import reads
 from headrace.edge.refusals import error_response
-from headrace.edge.state import state_of
-from headrace.errors import StartupRefusal, StrangerRefused, Unauthenticated
+from headrace.edge.requests import JSONRequest
+from headrace.edge.state import State, found_state, state_of
+from headrace.edge.web_pages import WebPages
+from headrace.errors import RequestError, StartupRefusal
 from headrace.graphs.custom_app import custom_app_place
 from headrace.graphs.http_entry import HttpEntry
 from headrace.observability.user_code import described, fault_place
 from headrace.server.api import ServedApi
 from headrace.server.collisions import collisions_in, named, places_of
 from headrace.server.lifespan import Lifespan
+from headrace.settings import Settings
 
 _log = structlog.stdlib.get_logger("headrace.server")
 
+#: What a request must bring, and what is checked: its key, and whether it may write.
+Need = Literal["nothing", "key", "key and scope"]
+
 #: WebSocket close code 1008: policy violation.
 _POLICY_VIOLATION = 1008
+
+_CONNECTIONS = ("http", "websocket")
+#: The extension of a server that can answer a refused WebSocket with a status and a body.
+_DENIAL = "websocket.http.response"
 
 
 def with_api(
@@ -43,16 +65,17 @@ def with_api(
     :param public: paths of the API that need no key.
     """
 
-    def needs_key(scope: Scope) -> bool:
+    def needs(scope: Scope) -> Need:
         if serves(api, scope):
-            return http.middleware_order == "auth_first" and path_below_prefix(scope) not in public
-        return http.enable_custom_route_auth
+            first = http.middleware_order == "auth_first"
+            return "key" if first and path_below_prefix(scope) not in public else "nothing"
+        return "key and scope" if http.enable_custom_route_auth else "nothing"
 
     _tell_what_is_hidden(app, api, custom_app_place(str(http.app)))
     # Replace what an earlier call added: Python imports the user's module only once.
     ours: tuple[Any, ...] = (Fork, KeyGuard)
     own = [one for one in app.user_middleware if one.cls not in ours]
-    guard = Middleware(KeyGuard, needs_key=needs_key)
+    guard = Middleware(KeyGuard, needs=needs)
     fork = Middleware(Fork, api=api)
     first = http.middleware_order == "auth_first"
     app.user_middleware[:] = [guard, *own, fork] if first else [*own, guard, fork]
@@ -93,10 +116,11 @@ def has_cors(app: Starlette) -> bool:
 
 
 def serves(api: ServedApi, scope: Scope) -> bool:
-    """Whether the API has a route with this path, for any method. It has none for WebSockets."""
-    return scope["type"] == "http" and (
-        api.table.find(scope) is not None
-        or any(route.matches(scope)[0] is not Match.NONE for route in api.router.routes)
+    """Whether the API has a route with this path: for any method, or for WebSockets."""
+    if scope["type"] == "http" and api.table.find(scope) is not None:
+        return True
+    return scope["type"] in _CONNECTIONS and any(
+        route.matches(scope)[0] is not Match.NONE for route in api.router.routes
     )
 
 
@@ -110,30 +134,80 @@ class Fork:
         self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._api if serves(self._api, scope) else self._app)(scope, receive, send)
+        if serves(self._api, scope):
+            await self._api(scope, receive, send)
+        elif scope["type"] != "http" or (state := found_state(scope.get("state", {}))) is None:
+            await self._app(scope, receive, send)
+        else:
+            await self._answer(state.get(RequestGates), scope, receive, send)
+
+    async def _answer(
+        self, gates: RequestGates, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Let the app answer while a place is held: its answers may last, for strangers too."""
+        try:
+            held = gates.request_of_app(caller_of(scope))
+        except RequestError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            held.release()
 
 
 class KeyGuard:
-    """Checks the key where ``needs_key`` says so. The API's own routes check it later by
-    themselves.
+    """Finds out who calls where ``needs`` says so, and tells the app as ``request.user``. The API's
+    own routes do it later by themselves, and they know which of them only read.
     """
 
-    def __init__(self, app: ASGIApp, needs_key: Callable[[Scope], bool]) -> None:
+    def __init__(self, app: ASGIApp, needs: Callable[[Scope], Need]) -> None:
         self._app = app
-        self._needs_key = needs_key
+        self._needs = needs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and self._needs_key(scope):
-            request = HTTPConnection(scope)
+        need = self._needs(scope) if scope["type"] in _CONNECTIONS else "nothing"
+        if need != "nothing":
             try:
-                state_of(request).get(ApiKeys).check(request.headers.get(HEADER), scope)
-            except (Unauthenticated, StrangerRefused) as error:
+                contain()
+                state = state_of(scope.get("state", {}))
+                state.get(WebPages).check_host(scope)
+                receive = _prepare(scope, receive, state)
+                found = state.get(Identity).principal(scope)
+                principal = await unless_lost(found, lost_of(scope))
+                _tell_user(scope, principal, state.get(Handlers))
+                if principal.read_only and need == "key and scope" and not reads(scope):
+                    raise ReadOnly
+            except RequestError as error:
                 if scope["type"] == "http":
                     await error_response(error)(scope, receive, send)
+                elif _DENIAL in scope.get("extensions", {}):
+                    socket = WebSocket(scope, receive, send)
+                    await socket.send_denial_response(error_response(error))
                 else:
                     await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
                 return
         await self._app(scope, receive, send)
+
+
+def _prepare(scope: Scope, receive: Receive, state: State) -> Receive:
+    """Give the request to a handler that asks for it. The app gets the body that it reads, too."""
+    if scope["type"] != "http" or not state.get(Handlers).wants_body:
+        scope[REQUEST] = HTTPConnection(scope)
+        return receive
+    request = JSONRequest(scope, receive)
+    settings = state.get(Settings)
+    request.max_body_bytes = settings.server.max_body_bytes
+    request.max_body_values = settings.requests.max_body_values
+    scope[REQUEST] = request
+    return replayed(request, receive)
+
+
+def _tell_user(scope: Scope, principal: Principal, handlers: Handlers) -> None:
+    # Without handlers, a middleware of the app may have found its own user before.
+    if handlers.authenticates or "user" not in scope:
+        scope["user"] = user_of(principal)
+        scope["auth"] = AuthCredentials(list(principal.permissions))
 
 
 class BothLifespans:

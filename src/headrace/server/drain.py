@@ -127,6 +127,8 @@ class Drain:
             _log.info("listeners_closed", why=why)
             self._closed_at = monotonic()
             close_listeners()
+            # A successor that has started meanwhile takes the runs that are refused here from now.
+            await self._retire()
         self._worker.refuse_new()
         if self._threads is not None:
             self._threads.release()

@@ -11,10 +11,12 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from headrace.auth.api_keys import HEADER, ApiKeys
+from headrace.auth.handlers import REQUEST
+from headrace.auth.identity import Identity
 from headrace.edge.head_requests import is_head
 from headrace.edge.prefix import path_below_prefix
-from headrace.edge.refusals import RefusalResponse, error_response
+from headrace.edge.refusals import RefusalResponse, error_response, short_detail
+from headrace.edge.requests import JSONRequest
 from headrace.edge.routing import validation_message
 from headrace.edge.state import found_state
 from headrace.errors import (
@@ -27,10 +29,11 @@ from headrace.errors import (
     RequestError,
     TooManyRequests,
     Unauthenticated,
-    Unavailable,
 )
 from headrace.observability.masking import mask_text
-from headrace.server.unserved_routes import unserved_route
+from headrace.openai_door.errors import error_body
+from headrace.server.unserved_routes import closed_door, unserved_route
+from headrace.unavailable_errors import Unavailable
 
 #: The stable code of a status that Starlette, or an app of the user, raises.
 _GENERAL = {
@@ -47,6 +50,8 @@ _GENERAL = {
     )
 }
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+#: Clients of OpenAI's API read errors below it in their own form.
+_OPENAI = "/v1/"
 #: An answer repeats at most this many characters of what the caller sent.
 _SHOWN = 200
 
@@ -57,20 +62,29 @@ async def _http_error(
     assert isinstance(error, HTTPException)
     status, detail, headers = error.status_code, str(error.detail), dict(error.headers or {})
     code = _code_of(status)
-    if status == 404 and (redirect := _without_slash(request, public)) is not None:
+    if status == 404 and (redirect := await _without_slash(request, public)) is not None:
         return redirect
     if status in (404, 405):
         path = path_below_prefix(request.scope)
         method = "HEAD" if is_head(request.scope) else request.method
         if (sentence := unserved_route(path)) is not None:
             status, detail, code, headers = 501, sentence, "not_implemented", {}
+        elif (sentence := closed_door(path, getattr(request.app, "doors", ()))) is not None:
+            status, detail, code, headers = 404, sentence, "door_closed", {}
         elif status == 405:
             allowed = _allowed(request.app, request.scope)
             headers = {"Allow": ", ".join(allowed)}
             detail = f"{method} {_shown(path)} is not possible; this path takes {_or(allowed)}."
         else:
             detail = _nothing_here(request.app, request.scope, method, path)
-    return RefusalResponse(detail, code, status=status, headers=headers)
+    body = None
+    if path_below_prefix(request.scope).startswith(_OPENAI) and _has_door(request, "openai"):
+        body = error_body(short_detail(detail), code, status)
+    return RefusalResponse(detail, code, status=status, headers=headers, body=body)
+
+
+def _has_door(request: Request, door: str) -> bool:
+    return door in getattr(request.app, "doors", ())
 
 
 def _code_of(status: int) -> str:
@@ -94,7 +108,7 @@ async def _fault(_request: Request, _error: Exception) -> Response:
     return error_response(RequestError("Internal server error; the log has the cause."))
 
 
-def _without_slash(request: Request, public: frozenset[str] | None) -> Response | None:
+async def _without_slash(request: Request, public: frozenset[str] | None) -> Response | None:
     """A redirect to this path without its last slash, on this server. It needs a key if that path
     does.
     """
@@ -110,7 +124,8 @@ def _without_slash(request: Request, public: frozenset[str] | None) -> Response 
         state = found_state(request)
         if state is not None and public is not None and plain not in public:
             try:
-                state.get(ApiKeys).check(request.headers.get(HEADER), scope)
+                scope[REQUEST] = JSONRequest(scope, request.receive)
+                await state.get(Identity).principal(scope)
             except RequestError as error:
                 return error_response(error)
         query = scope.get("query_string", b"").decode("latin-1")
@@ -127,7 +142,7 @@ def _nothing_here(app: FastAPI, scope: Scope, method: str, path: str) -> str:
     if plain != path and (allowed := _allowed(app, {**scope, "path": plain})):
         shown = method if method in allowed else allowed[0]
         return f"{detail} Without the extra slash it is there: {shown} {_shown(plain)}."
-    hint = " GET /openapi.json lists what there is." if app.openapi_url or _has_docs(app) else ""
+    hint = " GET /openapi.json lists what there is." if _has_docs(app) else ""
     return f"{detail}{hint}"
 
 

@@ -7,6 +7,7 @@ from gunicorn import config
 from gunicorn.glogging import Logger
 
 from headrace.observability.logging import adopt_logger, configure_logging
+from headrace.server.own_secrets import mask_own, mask_tracebacks
 from headrace.settings import Settings
 
 #: Created by each server process after the fork.
@@ -51,7 +52,6 @@ def arguments(
         f"--timeout={server.process_timeout_seconds}",
         f"--graceful-timeout={server.graceful_timeout_seconds}",
         f"--keep-alive={server.keepalive_seconds}",
-        f"--forwarded-allow-ips={server.forwarded_allow_ips}",
         *_WITHOUT_CONTROL_SOCKET,
         application or own or APPLICATION,
     ]
@@ -67,6 +67,9 @@ class ServerLogger(Logger):
     """
 
     def setup(self, cfg: Any) -> None:
+        # First: the settings may be wrong, and nobody here catches that.
+        mask_own()
+        mask_tracebacks()
         super().setup(cfg)  # type: ignore[no-untyped-call]
         configure_logging(Settings().observability)
         adopt_logger("gunicorn.error")

@@ -9,6 +9,7 @@ process imports them anew.
 """
 
 import gc
+import mmap
 import shutil
 from typing import Any
 
@@ -37,9 +38,11 @@ def on_starting(server: Any) -> None:
 
     gunicorn stops when a process exits with 3 or 4, its own codes for a failed start. Any library
     in user code may exit with these while the process serves. So the master ignores exit codes, and
-    a process whose start has failed reports that in another way (``child_exit``).
+    a process whose start has failed reports that in another way (``pre_fork``).
     """
     server.WORKER_BOOT_ERROR = server.APP_LOAD_ERROR = _NEVER
+    # Shared with the processes: one of them sets it when no process can start.
+    server.headrace_start_failed = mmap.mmap(-1, 1)
     server.headrace_spread = Spread()
     server.headrace_deaths = Deaths()
     directory = runtime_dir()
@@ -71,7 +74,16 @@ def when_ready(server: Any) -> None:
 def pre_fork(server: Any, worker: Any) -> None:
     """Give the process a place among those that share the listening sockets, and one where it notes
     under which ids its runs begin.
+
+    :raises HaltServer: an earlier process has reported that no process can start. ``child_exit``
+        cannot do this: gunicorn before 24 calls it in a signal handler, and forgets what is raised
+        there during a fork, and the end of a process that it has just forked.
     """
+    if server.headrace_start_failed[0]:
+        raise HaltServer(  # type: ignore[no-untyped-call]
+            "Worker failed to boot.", _BOOT_ERROR
+        )
+    worker.start_failed = server.headrace_start_failed
     worker.place = server.headrace_spread.free_place(_taken(server, "place"))
     worker.life_place = server.headrace_deaths.free_place(_taken(server, "life_place"))
 
@@ -86,10 +98,7 @@ def on_exit(server: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Tell the others of the end of a process, take it off the board, and fold its metric files.
-
-    :raises HaltServer: the process has reported that no process can start.
-    """
+    """Tell the others of the end of a process, take it off the board, and fold its metric files."""
     if life_place := getattr(worker, "life_place", None):
         life_place.end()
     if place := getattr(worker, "place", None):
@@ -102,12 +111,6 @@ def child_exit(server: Any, worker: Any) -> None:
             fold_files_of_dead(metrics)
     except OSError as error:
         server.log.warning("leftovers of process %s not removed: %s", worker.pid, error)
-    # Only headrace's process class has ``start_failed``. The master halts once.
-    if getattr(worker, "start_failed", False) and not getattr(server, "headrace_halts", False):
-        server.headrace_halts = True
-        raise HaltServer(  # type: ignore[no-untyped-call]
-            "Worker failed to boot.", _BOOT_ERROR
-        )
 
 
 def _taken(server: Any, name: str) -> list[int]:

@@ -13,12 +13,12 @@ from typing import Any
 
 import structlog
 
-from headrace.auth.api_keys import ApiKeys
 from headrace.containment import containing_tasks
 from headrace.db.conninfo import connection_string
 from headrace.db.credentials import Credentials
 from headrace.db.measurer import DatabaseMeasurer
 from headrace.edge.access_log import AccessLog
+from headrace.edge.cors import web_pages
 from headrace.edge.gates import RequestGates
 from headrace.edge.request_traces import RequestTraces
 from headrace.edge.state import State
@@ -29,8 +29,11 @@ from headrace.health.pulse import Pulse, PulseSources
 from headrace.health.service import HealthService
 from headrace.observability.logging import configure_library_logging
 from headrace.server.collisions import look_for_collisions, places_of
+from headrace.server.database import refused_start
 from headrace.server.drain import Drain
-from headrace.server.resources import Entries, Resources, open_resources, refused_start
+from headrace.server.identity import open_identity
+from headrace.server.own_secrets import mask_own, masked_refusals
+from headrace.server.resources import Entries, Resources, open_resources
 from headrace.server.run_engine import RunEngine, start_run_engine
 from headrace.server.runtime import Runtime
 from headrace.server.services import Services, start_services
@@ -62,11 +65,14 @@ class Lifespan:
 
     @asynccontextmanager
     async def __call__(self, app: Any) -> AsyncIterator[dict[str, Any]]:
-        settings, sources, manifest = self._ready()
-        if not self._of_server:
-            _look_at(app, settings)
-        async with serving(settings, sources, manifest) as state:
-            yield {"headrace": state}
+        with masked_refusals():
+            settings, sources, manifest = self._ready()
+            if manifest is not None and manifest.authenticates:
+                settings = settings.asking_everybody()
+            if not self._of_server:
+                _look_at(app, settings)
+            async with serving(settings, sources, manifest, app) as state:
+                yield {"headrace": state}
 
     async def __aenter__(self) -> Runtime:
         """
@@ -75,14 +81,15 @@ class Lifespan:
         """
         if self._opened is not None:
             raise RuntimeError("this lifespan is entered already; call headrace.lifespan() again")
-        settings, sources, manifest = self._ready()
-        # A script is no server process: it publishes no status slot.
-        alone = settings.model_copy(update={"runtime_dir": None})
-        async with AsyncExitStack() as stack:
-            resources = await open_resources(
-                alone, sources, Entries.of(manifest, settings.retention), stack
-            )
-            self._opened = stack.pop_all()
+        with masked_refusals():
+            settings, sources, manifest = self._ready()
+            # A script is no server process: it publishes no status slot.
+            alone = settings.model_copy(update={"runtime_dir": None})
+            async with AsyncExitStack() as stack:
+                resources = await open_resources(
+                    alone, sources, Entries.of(manifest, settings.retention), stack
+                )
+                self._opened = stack.pop_all()
         return Runtime(resources.pool, resources.users_engine, resources.store, resources.registry)
 
     async def __aexit__(
@@ -97,6 +104,7 @@ class Lifespan:
 
     def _ready(self) -> tuple[Settings, list[GraphSource], Manifest | None]:
         settings = self._settings or Settings()
+        mask_own(settings)
         configure_library_logging()
         if self._graphs is None:
             return settings, sources_from(settings), find_manifest(settings)
@@ -144,12 +152,18 @@ def _look_at(app: Any, settings: Settings) -> None:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, sources: list[GraphSource], manifest: Manifest | None = None
+    settings: Settings,
+    sources: list[GraphSource],
+    manifest: Manifest | None = None,
+    app: Any = None,
 ) -> AsyncIterator[State]:
     """Open everything, from the pool to the worker.
 
+    :param app: the app that is served, if there is one.
     :raises StartupRefusal: with what to change.
     """
+    # Again: the manifest may have set variables.
+    mask_own(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(containing_tasks())
         threads = _threads(settings)
@@ -159,10 +173,10 @@ async def serving(
         engine = await start_run_engine(resources, stack)
         with refused_start(settings.database, resources.pool):
             services = await start_services(resources, engine)
-        keys = ApiKeys(settings.accepted_api_keys, local_only=settings.local_only)
+        identity = await open_identity(resources, stack)
         places = RequestGates(
             settings,
-            share=settings.caller_share,
+            share=resources.share,
             count=resources.metrics.http.count_gate_refusal,
         )
         health = await _start_health(resources, engine, places, threads, stack)
@@ -187,7 +201,13 @@ async def serving(
             DatabaseQuestion(resources.pool, resources.tasks),
             health,
             drain,
-            keys,
+            identity,
+            web_pages(
+                resources.entries.http.cors,
+                settings,
+                app,
+                handled=resources.handlers.authenticates,
+            ),
             places,
             access,
             RequestTraces(resources.tracer),

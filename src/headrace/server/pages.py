@@ -1,5 +1,7 @@
 """Pages for people: ``/``, ``/docs`` and ``/redoc``; they load nothing from other servers."""
 
+import hashlib
+from base64 import b64encode
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +16,7 @@ from headrace.edge.routing import new_router
 from headrace.edge.state import state_of
 from headrace.errors import NotFound
 from headrace.graphs.http_entry import HttpEntry
+from headrace.settings import Settings
 
 #: The files that the pages load. The package fastapi-offline ships Swagger UI and ReDoc.
 _ASSETS = Path(str(files("fastapi_offline"))) / "static"
@@ -44,32 +47,42 @@ _DOCS_PAGE = """<!DOCTYPE html>
 <button>Show the API</button> <span id="refused"></span></form>
 <div id="swagger-ui"></div>
 <script src="{root}/docs/assets/swagger-ui-bundle.js"></script>
-<script>
+<script>{script}</script></body></html>
+"""
+
+#: ``HEADER`` and ``ROOT`` are replaced.
+_DOCS_SCRIPT = """
 const form = document.getElementById("key");
-async function show(key) {{
-  const headers = key ? {{"{header}": key}} : {{}};
-  const answer = await fetch('{root}/openapi.json', {{headers}});
-  if (answer.status === 401) {{
+async function show(key) {
+  const headers = key ? {"HEADER": key} : {};
+  const answer = await fetch('ROOT/openapi.json', {headers});
+  if (answer.status === 401) {
     form.hidden = false;
     if (key) document.getElementById("refused").textContent = "This key is not known here.";
     return;
-  }}
+  }
   form.hidden = true;
-  const ui = SwaggerUIBundle({{
+  const ui = SwaggerUIBundle({
     spec: await answer.json(),
     dom_id: "#swagger-ui",
     deepLinking: true,
     presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset],
-    onComplete: () => {{ if (key) ui.preauthorizeApiKey("ApiKey", key); }},
-  }});
-}}
-form.addEventListener("submit", (event) => {{
+    onComplete: () => { if (key) ui.preauthorizeApiKey("ApiKey", key); },
+  });
+}
+form.addEventListener("submit", (event) => {
   event.preventDefault();
   show(form.elements.key.value);
-}});
+});
 show("");
-</script></body></html>
 """
+
+#: What the pages may load: their own files, and what Swagger UI and ReDoc make by themselves.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'{scripts}; style-src 'self' 'unsafe-inline';"
+    " img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:;"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 root_router = new_router(tag="system", public=True)
 docs_router = new_router(tag="system", public=True)
@@ -81,32 +94,39 @@ async def root(request: Request) -> Response:
     before = request.scope.get("root_path", "")
     links = {"health": "/health", "ok": "/ok"}
     if "meta" in state_of(request).get(HttpEntry).rooms:
-        links = {"docs": "/docs", "openapi": "/openapi.json", "info": "/info", **links}
+        links = {"info": "/info", **links}
+        if state_of(request).get(Settings).docs_served:
+            links = {"docs": "/docs", "openapi": "/openapi.json", **links}
     links = {name: f"{before}{path}" for name, path in links.items()}
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"name": "headrace", "version": version("headrace"), **links})
     items = "".join(f'<li><a href="{path}">{name}</a></li>' for name, path in links.items())
-    return HTMLResponse(_ROOT_PAGE.format(version=version("headrace"), links=items))
+    page = _ROOT_PAGE.format(version=version("headrace"), links=items)
+    return HTMLResponse(page, headers=_policy())
 
 
 @docs_router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> HTMLResponse:
     """Show the API, and let a person try it. If callers need a key, the page asks for one."""
     before = request.scope.get("root_path", "")
-    return HTMLResponse(_DOCS_PAGE.format(root=before, header=HEADER))
+    script = _DOCS_SCRIPT.replace("HEADER", HEADER).replace("ROOT", before)
+    page = _DOCS_PAGE.format(root=before, header=HEADER, script=script)
+    return HTMLResponse(page, headers=_policy(script))
 
 
 @docs_router.get("/redoc", include_in_schema=False)
 async def redoc(request: Request) -> HTMLResponse:
     """Show the API for reading."""
     before = request.scope.get("root_path", "")
-    return get_redoc_html(
+    page = get_redoc_html(
         openapi_url=f"{before}/openapi.json",
         title="headrace: API",
         redoc_js_url=f"{before}/docs/assets/redoc.standalone.js",
         redoc_favicon_url=f"{before}/docs/assets/favicon.png",
         with_google_fonts=False,
     )
+    page.headers.update(_policy())
+    return page
 
 
 @docs_router.get("/docs/assets/{name}", include_in_schema=False)
@@ -116,6 +136,16 @@ async def asset(name: str) -> Response:
         raise NotFound(f"There are {', '.join(_TYPES)}.")
     headers = {"Cache-Control": "public, max-age=86400"}
     return FileResponse(_ASSETS / name, media_type=_TYPES[name], headers=headers)
+
+
+def _policy(script: str = "") -> dict[str, str]:
+    """The header that tells the browser what a page may load.
+
+    :param script: the text of the only script within the page.
+    """
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    scripts = f" 'sha256-{digest}'" if script else ""
+    return {"Content-Security-Policy": _PAGE_POLICY.format(scripts=scripts)}
 
 
 def page_routers(*, with_docs: bool, with_root: bool) -> list[APIRouter]:

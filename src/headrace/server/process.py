@@ -24,6 +24,7 @@ from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
 
 from headrace.containment import run_until_done
+from headrace.edge.sockets import SocketBounds
 from headrace.errors import StartupRefusal
 from headrace.graphs.loader import import_refusal
 from headrace.lifecycle import Tasks
@@ -32,6 +33,7 @@ from headrace.observability.process import return_large_blocks
 from headrace.observability.slots import Slot, read_slots, slots_directory, write_slot
 from headrace.server.connections import connections_of
 from headrace.server.health_port import HealthPort
+from headrace.server.own_secrets import mask_own, masked_refusal
 from headrace.server.spread import ProcessPlace
 from headrace.server.uvicorn import Server
 from headrace.settings import Settings, runtime_dir
@@ -61,6 +63,8 @@ class ServerProcess(UvicornWorker):
     CONFIG_KWARGS = {  # noqa: RUF012 - the base class declares it so
         "loop": "uvloop",
         "http": "httptools",
+        # Compression would cost more time than it saves on most networks.
+        "ws_per_message_deflate": False,
         "lifespan": "on",
         "access_log": False,
         "server_header": False,
@@ -70,22 +74,16 @@ class ServerProcess(UvicornWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Made in the master before the fork, so that master and process share it.
-        self._told_master = mmap.mmap(-1, 1)
         # The base class added gunicorn's handlers to it.
         adopt_logger("uvicorn.error")
         #: Set in the master before the fork.
+        self.start_failed: mmap.mmap | None = None
         self.place: ProcessPlace | None = None
         self.life_place: LifePlace | None = None
         self._ends_at: float | None = None
         self._refusal: StartupRefusal | None = None
         self._has_served = False
         self._has_failed = False
-
-    @property
-    def start_failed(self) -> bool:
-        """Whether this process has told its master to stop because no process can start."""
-        return self._told_master[0] != 0
 
     def init_process(self) -> None:
         faulthandler.enable()
@@ -119,10 +117,17 @@ class ServerProcess(UvicornWorker):
             sys.exit(self._start_failed())
 
     async def _serve(self) -> None:
-        self.config.app = self.wsgi
+        settings = Settings()
+        self.config.app = SocketBounds(self.wsgi, settings)
         # Not gunicorn's wrappers: uvloop closes those twice and logs "Error while closing socket".
         sockets = [getattr(one, "sock", one) for one in self.sockets]
-        settings = Settings()
+        self.config.ws_max_size = settings.server.max_body_bytes
+        # As streams: a client that does not answer pings is gone.
+        self.config.ws_ping_interval = settings.server.ping_seconds
+        self.config.ws_ping_timeout = settings.server.unread_timeout_seconds
+        # uvicorn takes the last address of X-Forwarded-For that is no trusted proxy. Without a
+        # list it would trust 127.0.0.1, or what FORWARDED_ALLOW_IPS names.
+        self.config.forwarded_allow_ips = [str(one) for one in settings.edge.proxy_networks]
         health_port = _health_port(settings, sockets)
         connections = connections_of(settings)
         if self.place is not None:
@@ -204,15 +209,16 @@ class ServerProcess(UvicornWorker):
         if speaks and self._refusal is not None:
             # The reader of stderr may have gone. The master must still learn of the failure.
             with contextlib.suppress(OSError):
-                sys.stderr.write(f"{self._refusal}\n")
+                mask_own()
+                sys.stderr.write(f"{masked_refusal(self._refusal)}\n")
                 sys.stderr.flush()
         if others_serve:
             _log.error("process_start_failed", next_try_seconds=_RESPAWN_DELAY_SECONDS)
             time.sleep(_RESPAWN_DELAY_SECONDS)
             return _FAILED
-        if speaks:
-            self._told_master[0] = 1
-        else:
+        if speaks and self.start_failed is not None:
+            self.start_failed[0] = 1
+        if not speaks:
             # The master must learn of the first failure first, or it tries this process again.
             time.sleep(_RESPAWN_DELAY_SECONDS)
         return int(Arbiter.WORKER_BOOT_ERROR) if speaks else _FAILED

@@ -12,8 +12,11 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from headrace.edge.callers import address_of
 from headrace.edge.departures import Lost, note_connection
 from headrace.edge.exchange import exchange_of
+from headrace.edge.socket_messages import SocketMessages, note_messages
+from headrace.edge.socket_transport import SocketTransport
 from headrace.events.json_encoding import encode_json
 from headrace.server.connections import Connections
 from headrace.server.joined_writes import JoinedWrites
@@ -26,6 +29,7 @@ from headrace.server.protocol_refusals import (
     too_many_connections,
     too_many_headers,
 )
+from headrace.server.socket_protocol import WatchedSocket
 
 #: Requests that one connection may send ahead of their answers.
 _MAX_PIPELINED = 16
@@ -173,8 +177,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._bounds.forget(self)
-        self.transport = self._joined.bare
+        transport = SocketTransport(
+            self._joined.bare, self._bounds.frame_rates, address_of(self.client)
+        )
+        self.transport = transport
+        messages = SocketMessages(transport)
+        self.app_state = note_messages(self.app_state, messages)
         super().handle_websocket_upgrade()
+        most = self.config.ws_max_size
+        transport.set_protocol(
+            WatchedSocket(transport, messages, self._bounds, max_message_bytes=most)
+        )
 
     def end_after_answer(self) -> None:
         """Let the answer to the last request say that it ends the connection, if it has not begun.

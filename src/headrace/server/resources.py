@@ -1,52 +1,54 @@
 """The resources that a process opens first: metrics, the pool, saver and store, the graphs."""
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from headrace.auth.handlers import Handlers
+from headrace.checkpoints.allowed_types import AllowedTypes
 from headrace.checkpoints.answer_memory import AnswerMemory
+from headrace.checkpoints.channel_memory import ChannelMemory
 from headrace.checkpoints.commits import Commits
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.saver import GroupCommitSaver
+from headrace.checkpoints.scoped_store import RunStore
 from headrace.checkpoints.serializer import build_serializer, watch_blocked_types
 from headrace.checkpoints.store import Store
-from headrace.checkpoints.store_sweeper import StoreSweeper
 from headrace.checkpoints.stray_sweeper import StraySweeper
 from headrace.checkpoints.upstream_saver import UpstreamSaver
 from headrace.checkpoints.writer import Writer
-from headrace.database_settings import DatabaseSettings
-from headrace.db.conninfo import connection_string, describe
 from headrace.db.engine import Sessions, build_engine
-from headrace.db.faults import DatabaseAway, driver_reason, translated_faults
-from headrace.db.logins import Login, login_of
-from headrace.db.pool import CONNECTIONS_BESIDE_POOL, SharedPool
-from headrace.db.pool_builder import build_pool
-from headrace.db.probe import ServerFacts, probe, unreachable
-from headrace.db.schema import SchemaState, ensure_compatible
+from headrace.db.pool import SharedPool
+from headrace.db.schema import SchemaState
+from headrace.db.silence import Silence
 from headrace.edge.body_memory import BodyMemory
-from headrace.errors import StartupRefusal, Unavailable
+from headrace.graphs.auth_object import LoadedAuth, load_auth
+from headrace.graphs.embeddings import LoadedIndex, load_index
 from headrace.graphs.http_entry import HttpEntry
 from headrace.graphs.manifest import Manifest
 from headrace.graphs.persistence_entries import (
     CheckpointerEntry,
-    SerdeEntry,
     StoreEntry,
     StoreTTL,
     TtlEntry,
 )
 from headrace.graphs.registry import GraphRegistry
 from headrace.graphs.sources import GraphSource
+from headrace.graphs.webhooks_entry import WebhooksEntry
 from headrace.lifecycle import Supervision, Tasks
 from headrace.notices.notifier import Notifier, PollingNotifier, PostgresNotifier
 from headrace.observability.metrics import Metrics
 from headrace.observability.slots import StatusBoard
 from headrace.retention_settings import RetentionSettings
+from headrace.server.auth_handlers import open_handlers
+from headrace.server.caller_share import open_share
+from headrace.server.database import open_pool
+from headrace.server.store import open_index, open_store
 from headrace.server.watchdog import Watchdog
 from headrace.settings import Settings, multiprocess_dir, opentelemetry_variables
+from headrace.shares import Share
 from headrace.threads.reader import ThreadReader
 from headrace.tracing.opened_tracer import open_tracer
 from headrace.tracing.tracer import Tracer
@@ -55,9 +57,6 @@ _log = structlog.stdlib.get_logger("headrace.lifespan")
 
 #: In place of no time limit.
 _LONG_SECONDS = 86_400.0
-
-#: The last attempt to reach the database has at least this many seconds.
-_LEAST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +70,14 @@ class Entries:
     http: HttpEntry
     thread_ttl: TtlEntry
     store_ttl: StoreTTL
+    webhooks: WebhooksEntry
+    store_index: LoadedIndex | None
+    auth: LoadedAuth | None = None
 
     @classmethod
     def of(cls, manifest: Manifest | None, retention: RetentionSettings) -> "Entries":
+        """:raises StartupRefusal: HR101, HR105, HR115 for the model of ``store.index``; HR125
+        to HR127 for the handlers of ``auth``."""
         checkpointer = (manifest.checkpointer if manifest else None) or CheckpointerEntry()
         store = (manifest.store if manifest else None) or StoreEntry()
         return cls(
@@ -81,6 +85,9 @@ class Entries:
             http=(manifest.http if manifest else None) or HttpEntry(),
             thread_ttl=(checkpointer.ttl or TtlEntry()).under(retention),
             store_ttl=store.ttl.under(retention),
+            webhooks=(manifest.webhooks if manifest else None) or WebhooksEntry(),
+            store_index=load_index(manifest),
+            auth=load_auth(manifest),
         )
 
 
@@ -104,9 +111,12 @@ class Resources:
     thread_reader: ThreadReader
     saver: RunSaver
     store: Store
+    #: The part of places and memory that one caller may hold.
+    share: Share
     answer_memory: AnswerMemory
     body_memory: BodyMemory
     registry: GraphRegistry
+    handlers: Handlers
 
 
 async def open_resources(
@@ -138,7 +148,18 @@ async def open_resources(
     await watchdog.start()
     stack.push_async_callback(watchdog.stop)
 
+    handlers = open_handlers(
+        entries.auth,
+        seconds=settings.auth.handler_timeout_seconds,
+        count=metrics.auth.count_handler_call,
+    )
     pool, schema = await open_pool(settings, metrics, stack)
+    Silence(
+        pool,
+        seconds=settings.database.silent_seconds,
+        count=metrics.database.count_silent_connection,
+    ).watch(tasks)
+    share = await open_share(settings, pool, tasks)
     engine = build_engine(pool, pool.schema)
     users_engine = build_engine(pool, indexed=False)
     for one in (engine, users_engine):
@@ -159,13 +180,18 @@ async def open_resources(
     strays = StraySweeper(pool, writer.strays)
     strays.start(tasks)
     stack.callback(watch_blocked_types(metrics.checkpoints.count_blocked_type))
-    saver = build_saver(settings, pool, writer, metrics, entries.checkpointer.serde)
+    serde = entries.checkpointer.serde
+    types = AllowedTypes(serde.allowed_msgpack_modules, more=settings.checkpointer.allowed_types)
+    saver = build_saver(settings, pool, writer, metrics)
+    saver.serde = build_serializer(types, json_types=serde.allowed_json_modules)
     stack.push_async_callback(saver.stop)
-    store = _open_store(settings, pool, metrics, tasks, entries.store_ttl, stack)
+    index = await open_index(settings, pool, metrics, entries.store_index)
+    store = open_store(settings, pool, metrics, tasks, entries.store_ttl, index, stack)
     registry = await GraphRegistry.open(
         sources,
         checkpointer=saver,
-        store=store,
+        store=RunStore(store),
+        types=types,
         look_seconds=settings.requests.factory_timeout_seconds,
     )
     stack.push_async_callback(registry.close)
@@ -185,122 +211,23 @@ async def open_resources(
         thread_reader=thread_reader,
         saver=saver,
         store=store,
+        share=share,
         answer_memory=AnswerMemory(
-            settings.answers, share=settings.caller_share, count=metrics.http.count_bounded_answer
+            settings.answers, share=share, count=metrics.http.count_bounded_answer
         ),
-        body_memory=_body_memory(settings, metrics),
+        body_memory=_body_memory(settings, share, metrics),
         registry=registry,
+        handlers=handlers,
     )
 
 
-def _body_memory(settings: Settings, metrics: Metrics) -> BodyMemory:
+def _body_memory(settings: Settings, share: Share, metrics: Metrics) -> BodyMemory:
     return BodyMemory(
         total_bytes=settings.requests.bodies_bytes,
         wait_seconds=settings.requests.bodies_wait_seconds,
-        share=settings.caller_share,
+        share=share,
         count_refused=metrics.http.count_refused_body,
     )
-
-
-def _open_store(
-    settings: Settings,
-    pool: SharedPool,
-    metrics: Metrics,
-    tasks: Tasks,
-    ttl: StoreTTL,
-    stack: AsyncExitStack,
-) -> Store:
-    store = Store(
-        pool,
-        observe=metrics.checkpoints.observe_store,
-        ttl=ttl.as_config(),
-        acquire_timeout_seconds=settings.database.run_acquire_timeout_seconds,
-        operation_timeout_seconds=settings.store.operation_timeout_seconds,
-        retry_seconds=settings.store.retry_seconds,
-    )
-    stack.push_async_callback(store.close)
-    sweeper = StoreSweeper(
-        pool,
-        interval_seconds=ttl.sweep_interval_minutes * 60,
-        count=metrics.retention.count_expired_items,
-    )
-    sweeper.start(tasks)
-    return store
-
-
-async def open_pool(
-    settings: Settings, metrics: Metrics, stack: AsyncExitStack
-) -> tuple[SharedPool, SchemaState]:
-    """:raises StartupRefusal: HR303, HR304 the URL, HR301 the database, HR311, HR312 the schema."""
-    database = settings.database
-    login = login_of(database)
-    facts = await _probe_patiently(login, database)
-    pool = build_pool(
-        database,
-        behind_pooler=facts.behind_pooler,
-        on_checkout=metrics.database.observe_checkout,
-        login=login,
-    )
-    stack.push_async_callback(pool.close)
-    with refused_start(database, pool):
-        await pool.open(wait=True, timeout=database.open_timeout_seconds)
-        schema = await ensure_compatible(pool)
-    _log.info(
-        "pool_opened",
-        database=describe(login.conninfo),
-        url_from=database.url_source,
-        password_from=login.passwords.kind if login.passwords else "url",
-        postgres=facts.version,
-        pooler=facts.behind_pooler,
-        size=pool.max_size,
-        schema=schema.current,
-    )
-    _warn_about_budget(settings, facts)
-    return pool, schema
-
-
-@contextmanager
-def refused_start(database: DatabaseSettings, pool: SharedPool) -> Iterator[None]:
-    """Inside the block, trouble with the database becomes a refusal to start: a sentence, no
-    traceback.
-
-    :raises StartupRefusal: HR301.
-    """
-    try:
-        with translated_faults():
-            yield
-    except Unavailable as problem:
-        cause = problem.__cause__ or problem
-        word = pool.fault or driver_reason(cause)
-        raise unreachable(connection_string(database), DatabaseAway(word)) from cause
-
-
-async def _probe_patiently(login: Login, database: DatabaseSettings) -> ServerFacts:
-    """Ask until the database answers, for about ``open_timeout_seconds``: it may be restarting.
-
-    :raises StartupRefusal: it has not answered in time.
-    """
-    deadline = asyncio.get_running_loop().time() + database.open_timeout_seconds
-    while True:
-        left = deadline - asyncio.get_running_loop().time()
-        try:
-            return await probe(login, timeout_seconds=max(left, _LEAST_SECONDS))
-        except StartupRefusal as refusal:
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-            _log.warning("database_awaited", reason=refusal.message)
-            await asyncio.sleep(0.5)
-
-
-def _warn_about_budget(settings: Settings, facts: ServerFacts) -> None:
-    wanted = settings.processes * (settings.database.pool_max + CONNECTIONS_BESIDE_POOL)
-    if not facts.behind_pooler and wanted > facts.max_connections:
-        _log.warning(
-            "connection_budget_exceeded",
-            wanted=wanted,
-            max_connections=facts.max_connections,
-            remedy="lower HEADRACE_PROCESSES or HEADRACE_DATABASE__POOL_MAX",
-        )
 
 
 def build_saver(
@@ -308,24 +235,8 @@ def build_saver(
     pool: SharedPool,
     writer: Writer,
     metrics: Metrics,
-    serde: SerdeEntry,
 ) -> RunSaver:
-    """The saver of the engine that ``checkpointer.engine`` names.
-
-    :param serde: the manifest's rules for types in checkpoints.
-    """
-    saver = _saver_of_engine(settings, pool, writer, metrics)
-    saver.serde = build_serializer(
-        json_types=serde.allowed_json_modules,
-        msgpack_types=serde.allowed_msgpack_modules,
-        pickle_fallback=serde.pickle_fallback,
-    )
-    return saver
-
-
-def _saver_of_engine(
-    settings: Settings, pool: SharedPool, writer: Writer, metrics: Metrics
-) -> RunSaver:
+    """The saver of the engine that ``checkpointer.engine`` names."""
     timeout_seconds = settings.database.run_acquire_timeout_seconds
     commits = Commits(metrics.checkpoints, slow_seconds=settings.checkpointer.slow_seconds)
     if settings.checkpointer.engine == "upstream":
@@ -348,7 +259,10 @@ def _saver_of_engine(
         max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
         read_batch=settings.checkpointer.read_batch,
         read_timeout_seconds=settings.checkpointer.flush_timeout_seconds,
-        channel_memory_bytes=settings.checkpointer.channel_memory_bytes,
+        channel_memory=ChannelMemory(
+            settings.checkpointer.channel_memory_bytes,
+            settings.checkpointer.channel_memory_seconds,
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from headrace.notices.notifier import Notifier
 from headrace.queue.queue import Queue
 from headrace.queue.takeover import failures_of_suspect
 from headrace.server.resources import Resources, build_notifier
+from headrace.server.webhooks import Webhooks, open_webhooks
 from headrace.shares import Places
 from headrace.usage.meter import UsageMeter
 from headrace.usage.repository import UsageRepository
@@ -21,6 +22,7 @@ from headrace.worker.channels import Channels
 from headrace.worker.death_watch import DeathWatch
 from headrace.worker.deaths import life_place
 from headrace.worker.executor import Executor
+from headrace.worker.graph_runner import GraphRunner
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.queue_depth import QueueDepth
 from headrace.worker.rescuer import Rescuer
@@ -40,11 +42,25 @@ class RunEngine:
     notifier: Notifier
     depth: QueueDepth
     reader_budget: BufferBudget
+    webhooks: Webhooks
+    event_log: EventLog
 
 
 async def start_run_engine(resources: Resources, stack: AsyncExitStack) -> RunEngine:
     """Start the run engine. From now on it claims runs, and rescues runs of lost processes."""
     pool, settings, tasks = resources.pool, resources.settings, resources.tasks
+    entries = resources.entries
+    # Closed after the worker, whose last runs may have webhooks.
+    webhooks = await open_webhooks(
+        settings,
+        entries.http,
+        entries.webhooks,
+        pool,
+        resources.metrics,
+        resources.share,
+        tasks,
+        stack,
+    )
     queue = Queue(
         pool,
         resources.writer,
@@ -55,7 +71,7 @@ async def start_run_engine(resources: Resources, stack: AsyncExitStack) -> RunEn
     log = EventLog(pool, resources.writer, settings.events)
     reader_budget = BufferBudget(settings.events, on_cut=resources.metrics.http.count_cut_client)
     channels = Channels(settings.events, log, notifier, resources.metrics, reader_budget)
-    worker = await _start_worker(resources, queue, channels, notifier, stack)
+    worker = await _start_worker(resources, webhooks, queue, channels, notifier, stack)
     watcher = Watcher(pool, notifier, settings.events, tasks)
     watcher.start()
     thread_watcher = ThreadWatcher(pool, notifier, settings.events, tasks)
@@ -65,11 +81,12 @@ async def start_run_engine(resources: Resources, stack: AsyncExitStack) -> RunEn
     depth.start(tasks)
     await notifier.start()
     stack.push_async_callback(notifier.stop)
-    return RunEngine(worker, watcher, thread_watcher, notifier, depth, reader_budget)
+    return RunEngine(worker, watcher, thread_watcher, notifier, depth, reader_budget, webhooks, log)
 
 
 async def _start_worker(
     resources: Resources,
+    webhooks: Webhooks,
     queue: Queue,
     channels: Channels,
     notifier: Notifier,
@@ -93,22 +110,12 @@ async def _start_worker(
     )
     run_log = RunLog(metrics)
     temporary = TemporaryThreads(queue, later_seconds=5 * settings.events.poll_seconds)
-    executor = Executor(
-        resources.registry,
-        queue,
-        resources.saver,
-        channels,
-        settings.worker,
-        run_log,
-        temporary,
-        resources.tracer,
-        UsageMeter(UsageRepository(resources.pool), settings.usage, metrics.usage),
-        max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
-        # Half of the margin, so that the release can still be committed. A run that is not released
-        # waits until the lease has expired.
-        release_seconds=settings.server.shutdown_margin_seconds / 2,
+    executor = _build_executor(resources, webhooks, queue, channels, run_log, temporary)
+    places = Places(
+        settings.worker.max_concurrent_runs,
+        resources.share,
+        most=settings.callers.max_running_runs,
     )
-    places = Places(settings.worker.max_concurrent_runs, settings.caller_share)
     roster = Roster(
         places,
         notifier,
@@ -149,3 +156,34 @@ async def _start_worker(
     SlowNodes(roster, slow_seconds=settings.worker.slow_node_seconds).start(tasks)
     rescuer.start(tasks)
     return worker
+
+
+def _build_executor(
+    resources: Resources,
+    webhooks: Webhooks,
+    queue: Queue,
+    channels: Channels,
+    run_log: RunLog,
+    temporary: TemporaryThreads,
+) -> Executor:
+    settings = resources.settings
+    runner = GraphRunner(
+        resources.registry,
+        resources.saver,
+        channels,
+        UsageMeter(UsageRepository(resources.pool), settings.usage, resources.metrics.usage),
+        recursion_limit=settings.worker.recursion_limit,
+        max_checkpoint_bytes=settings.checkpointer.max_checkpoint_bytes,
+    )
+    return Executor(
+        runner,
+        queue,
+        settings.worker,
+        run_log,
+        temporary,
+        resources.tracer,
+        webhooks.outbox,
+        # Half of the margin, so that the release can still be committed. A run that is not released
+        # waits until the lease has expired.
+        release_seconds=settings.server.shutdown_margin_seconds / 2,
+    )

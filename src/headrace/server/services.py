@@ -4,14 +4,25 @@ from dataclasses import dataclass
 
 import structlog
 
+from headrace.a2a_door.service import A2aService
 from headrace.assistants.graph_service import GraphService
 from headrace.assistants.repository import AssistantRepository
 from headrace.assistants.service import AssistantService
 from headrace.chat.service import ChatService
+from headrace.crons.due_repository import DueCronRepository
+from headrace.crons.firing import CronFiring
+from headrace.crons.repository import CronRepository
+from headrace.crons.service import CronService
+from headrace.db.receipts import Receipts
 from headrace.following.following import Following
 from headrace.graphs.descriptions import GraphDescriptions
+from headrace.graphs.input_fields import InputFields
 from headrace.graphs.manifest import chat_graph
 from headrace.idempotency.service import IdempotencyService
+from headrace.mcp_door.service import McpService
+from headrace.openai_door.service import OpenAIService
+from headrace.protocol.commands import ThreadCommands
+from headrace.protocol.streams import ProtocolStreams
 from headrace.request_limits import RequestLimits
 from headrace.runs.repository import RunRepository
 from headrace.runs.retention import RunSweeper
@@ -55,7 +66,13 @@ class Services:
     following: Following
     runs: RunService
     timelines: TimelineService
+    crons: CronService
     chat: ChatService
+    openai_door: OpenAIService
+    mcp_door: McpService
+    a2a_door: A2aService
+    protocol_commands: ThreadCommands
+    protocol_streams: ProtocolStreams
 
 
 async def start_services(resources: Resources, engine: RunEngine) -> Services:
@@ -64,15 +81,24 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
     settings, metrics = resources.settings, resources.metrics
     memory = resources.answer_memory
     limits = RequestLimits(settings.requests)
+    handlers = resources.handlers
     assistants = AssistantService(
-        AssistantRepository(sessions, list_timeout_seconds=settings.requests.list_timeout_seconds),
+        AssistantRepository(
+            sessions,
+            Receipts(pool),
+            list_timeout_seconds=settings.requests.list_timeout_seconds,
+        ),
         registry.ids(),
         memory,
         limits,
+        handlers,
     )
     await assistants.create_system(registry.descriptions())
     keys = IdempotencyService(
-        sessions, settings.idempotency, count=metrics.http.count_keyed_request
+        sessions,
+        settings.idempotency,
+        away_timeout_seconds=settings.database.away_timeout_seconds,
+        count=metrics.http.count_keyed_request,
     )
     keys.start(resources.tasks)
     _start_usage_sweeper(resources)
@@ -91,7 +117,16 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
     following = Following(engine.watcher, states, engine.reader_budget)
     stops = RunStops(engine.worker, following, thread_rows)
     repository = RunRepository(sessions)
-    requests = RunRequests(repository, threads, registry, resources.writer, states, limits)
+    requests = RunRequests(
+        repository,
+        threads,
+        registry,
+        resources.writer,
+        states,
+        limits,
+        engine.webhooks.policy,
+        handlers,
+    )
     runs = RunService(
         repository,
         assistants,
@@ -105,16 +140,26 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
         resources.tasks,
         away_timeout_seconds=settings.database.away_timeout_seconds,
     )
+    CronFiring(
+        DueCronRepository(pool),
+        runs,
+        engine.worker,
+        engine.notifier,
+        settings.crons,
+        metrics.crons,
+        resources.entries.http.configurable_headers,
+    ).start(resources.tasks)
     search = ThreadSearchRepository(
         pool,
         timeout_seconds=settings.database.transaction_timeout_seconds,
         statement_timeout_seconds=settings.requests.list_timeout_seconds,
     )
     descriptions = GraphDescriptions(registry)
+    inputs, graphs = InputFields(descriptions), GraphService(assistants, descriptions)
     chat_graph_id = chat_graph(registry.ids(), settings.chat_graph)
     return Services(
         assistants=assistants,
-        assistant_graphs=GraphService(assistants, descriptions),
+        assistant_graphs=graphs,
         threads=threads,
         thread_listing=ThreadListing(search, threads, memory, limits),
         thread_removal=_build_removal(resources, stops, search),
@@ -133,7 +178,33 @@ async def start_services(resources: Resources, engine: RunEngine) -> Services:
         timelines=TimelineService(
             TimelineRepository(pool, timeout_seconds=settings.requests.list_timeout_seconds)
         ),
-        chat=ChatService(runs, threads, descriptions, chat_graph_id),
+        crons=CronService(
+            CronRepository(sessions, list_timeout_seconds=settings.requests.list_timeout_seconds),
+            assistants,
+            threads,
+            requests,
+            keys,
+            engine.notifier,
+            memory,
+            limits,
+            settings.crons,
+            handlers,
+        ),
+        chat=ChatService(runs, threads, inputs, chat_graph_id, handlers),
+        openai_door=OpenAIService(runs, assistants, registry, inputs, handlers),
+        a2a_door=A2aService(runs, assistants, inputs, chat_graph_id, handlers),
+        mcp_door=McpService(runs, assistants, graphs, registry, handlers),
+        protocol_commands=ThreadCommands(
+            runs, threads, engine.thread_watcher, engine.event_log, handlers
+        ),
+        protocol_streams=ProtocolStreams(
+            engine.thread_watcher,
+            following,
+            engine.worker,
+            settings.events,
+            metrics,
+            heartbeat_seconds=settings.server.ping_seconds,
+        ),
     )
 
 

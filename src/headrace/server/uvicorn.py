@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 import uvicorn
 from uvicorn.lifespan.on import LifespanOn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from headrace.edge.gates import RequestGates
 from headrace.edge.state import State, found_state
@@ -26,6 +27,7 @@ from headrace.server.drain import Drain
 from headrace.server.health_port import HealthPort
 from headrace.server.listener import SharedListener
 from headrace.server.protocol import BoundedProtocol
+from headrace.server.socket_protocol import PatientSocket
 from headrace.server.spread import ProcessPlace
 
 _log = structlog.stdlib.get_logger("headrace.server")
@@ -90,6 +92,9 @@ class Server(uvicorn.Server):
         config.http_protocol_class = partial(  # type: ignore[assignment]  # only called
             BoundedProtocol, bounds=connections
         )
+        if config.ws_protocol_class is WebSocketsSansIOProtocol:
+            # Older releases of uvicorn choose another one.
+            config.ws_protocol_class = PatientSocket
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -174,7 +179,11 @@ class Server(uvicorn.Server):
         if (metrics := state.find(Metrics)) is not None:
             self._connections.count_in(metrics)
         if (places := state.find(RequestGates)) is not None:
-            places.answers.total = self._connections.max_connections
+            most = self._connections.max_connections
+            places.answers.total = most
+            # Those of the user's app leave connections to the API.
+            places.app_requests.total = max(1, most // 4)
+            places.app_sockets.total = min(places.app_sockets.total, max(1, most // 2))
 
     async def shutdown(self, sockets: Any = None) -> None:
         clock = asyncio.get_running_loop().time

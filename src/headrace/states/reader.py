@@ -14,11 +14,12 @@ from headrace.checkpoints.serializer import lenient
 from headrace.containment import is_cancellation
 from headrace.db.faults import DATABASE_ERRORS
 from headrace.error_text import error_repr
-from headrace.errors import AnswersFull, AnswerTooLarge, GraphNotMade, Unavailable
+from headrace.errors import AnswerTooLarge
 from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.request_settings import AnswerSettings
 from headrace.states.raw_values import raw_values, visible_metadata
 from headrace.states.schemas import CheckpointRef, HistoryQuery, ThreadState
+from headrace.unavailable_errors import AnswersFull, GraphNotMade, Unavailable
 
 T = TypeVar("T")
 
@@ -276,7 +277,10 @@ def to_thread_state(snapshot: StateSnapshot) -> ThreadState:
     )
 
 
-def interrupt_json(interrupt: Interrupt) -> dict[str, Any]:
+def interrupt_json(interrupt: Any) -> dict[str, Any]:
+    if not isinstance(interrupt, Interrupt):
+        # Somebody has written it to the database.
+        return {"value": interrupt, "id": ""}
     return {"value": interrupt.value, "id": interrupt.id}
 
 
@@ -294,7 +298,12 @@ def run_interrupts(snapshot: StateSnapshot) -> list[dict[str, str | None]]:
 
     An interrupt before or after a node has no id. Then the nodes are those that come next.
     """
-    asked = [(one.id, task.name) for task in snapshot.tasks for one in task.interrupts]
+    asked = [
+        (one.id, task.name)
+        for task in snapshot.tasks
+        for one in task.interrupts
+        if isinstance(one, Interrupt)
+    ]
     found: list[tuple[str | None, str]] = [*asked] or [(None, name) for name in snapshot.next]
     return [{"id": key, "node": node} for key, node in found[:_MOST_INTERRUPTS]]
 

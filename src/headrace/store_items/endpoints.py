@@ -1,10 +1,13 @@
 """Store items over HTTP."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from fastapi import Body, Query, Response
 
-from headrace.auth.dependencies import CurrentPrincipal
+from headrace.auth.handler_errors import HandlerFailed
+from headrace.auth.principal import Principal
+from headrace.edge.access import Access, CurrentAccess
 from headrace.edge.gates import lists
 from headrace.edge.repetition import repeatable
 from headrace.edge.responses import held_response, json_response
@@ -33,14 +36,18 @@ StoreItems = Annotated[StoreService, provided(StoreService)]
 
 @router.put("/store/items", status_code=204)
 @repeatable
-async def put_item(body: ItemPut, principal: CurrentPrincipal, items: StoreItems) -> None:
+async def put_item(body: ItemPut, access: CurrentAccess, items: StoreItems) -> None:
     """Write an item. It replaces the item with this key."""
+    principal, left = await _in_store(
+        access, "put", body.namespace, key=body.key, value=body.value, index=body.index
+    )
+    body = body.model_copy(update={name: left[name] for name in ("namespace", "key", "value")})
     await items.put(principal, body)
 
 
 @router.get("/store/items", response_model=StoreItem | None)
 async def get_item(
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     items: StoreItems,
     key: Key,
     namespace: Annotated[list[Label] | None, Query(max_length=MAX_LABELS)] = None,
@@ -51,17 +58,21 @@ async def get_item(
     Send the labels of the namespace joined by periods, or repeat the parameter for each label.
     """
     labels = [label for part in namespace or () for label in part.split(".")]
+    principal, left = await _in_store(access, "get", labels, key=key)
+    labels, key = left["namespace"], left["key"]
     item = await items.get(principal, labels, key, refresh_ttl=refresh_ttl)
     return json_response(StoreItem.from_item(item) if item is not None else None)
 
 
 @router.delete("/store/items", status_code=204)
 @repeatable
-async def delete_item(body: ItemDelete, principal: CurrentPrincipal, items: StoreItems) -> None:
+async def delete_item(body: ItemDelete, access: CurrentAccess, items: StoreItems) -> None:
     """Delete an item.
 
     The answer is 204 also where there is no such item.
     """
+    principal, left = await _in_store(access, "delete", body.namespace, key=body.key)
+    body = body.model_copy(update={"namespace": left["namespace"], "key": left["key"]})
     await items.delete(principal, body)
 
 
@@ -69,13 +80,26 @@ async def delete_item(body: ItemDelete, principal: CurrentPrincipal, items: Stor
 @lists
 @repeatable
 async def search_items(
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     items: StoreItems,
     query: Annotated[ItemSearch | None, Body()] = None,
 ) -> Response:
-    """List the items below a namespace, last changed first."""
+    """List the items below a namespace: last changed first, or closest to `query` first."""
+    wanted = query or ItemSearch()
+    principal, left = await _in_store(
+        access,
+        "search",
+        wanted.namespace_prefix or (),
+        filter=wanted.filter,
+        limit=wanted.limit,
+        offset=wanted.offset,
+        query=wanted.query,
+    )
+    changes = {name: left[name] for name in ("filter", "limit", "offset", "query")}
+    changes["namespace_prefix"] = left["namespace"]
+    wanted = wanted.model_copy(update=changes)
     reading = items.reading()
-    found = await items.search(principal, query or ItemSearch(), reading)
+    found = await items.search(principal, wanted, reading)
     return held_response({"items": [FoundItem.from_item(item) for item in found]}, reading)
 
 
@@ -83,10 +107,37 @@ async def search_items(
 @lists
 @repeatable
 async def list_namespaces(
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     items: StoreItems,
     query: Annotated[NamespaceSearch | None, Body()] = None,
 ) -> Response:
     """List the namespaces that have items."""
-    found = await items.namespaces(principal, query or NamespaceSearch())
+    wanted = query or NamespaceSearch()
+    principal, left = await _in_store(
+        access,
+        "list_namespaces",
+        wanted.prefix or (),
+        suffix=tuple(wanted.suffix or ()),
+        max_depth=wanted.max_depth,
+        limit=wanted.limit,
+        offset=wanted.offset,
+    )
+    changes = {name: left[name] for name in ("max_depth", "limit", "offset")}
+    changes |= {"prefix": left["namespace"], "suffix": list(left["suffix"] or ())}
+    found = await items.namespaces(principal, wanted.model_copy(update=changes))
     return json_response({"namespaces": found})
+
+
+async def _in_store(
+    access: Access, action: str, namespace: Sequence[str], **value: Any
+) -> tuple[Principal, dict[str, Any]]:
+    """The caller as it may do this, and the value as a handler has left it.
+
+    :raises RequestError: it may not.
+    """
+    whole = {"namespace": tuple(namespace), **value}
+    principal, left = await access.changed("store", action, whole)
+    labels = left.get("namespace") or ()
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise HandlerFailed("A handler of langgraph.json's auth has left a namespace of no labels.")
+    return principal, {**whole, **left, "namespace": list(labels)}

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from headrace.checkpoints.store_roots import ROOT
 from headrace.db.jsonb import dump_jsonb
 from headrace.errors import BadRequest, InvalidRequest
 from headrace.retention_settings import StoreSettings
@@ -53,6 +54,11 @@ class StoreLimits:
                 f"The namespace has {len(namespace)} labels; at most"
                 f" {self._settings.max_namespace_depth} are taken"
                 " (setting store.max_namespace_depth)."
+            )
+        if namespace and namespace[0] == ROOT:
+            raise InvalidRequest(
+                f"Root label for namespace cannot be '{ROOT}': headrace reserves it; use another"
+                " label."
             )
         for label in namespace:
             if not label or "." in label:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from langgraph.store.base import Item, SearchItem
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 #: The largest value of Postgres's ``integer``.
 _MAX_INTEGER = 2**31 - 1
@@ -28,28 +28,17 @@ class _ItemBody(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-def _no_index(value: Any) -> Any:
-    if value:
-        raise ValueError("headrace has no semantic index yet; leave index out, or send false")
-    return value
-
-
-def _no_query(value: Any) -> Any:
-    if value:
-        raise ValueError(
-            "headrace has no semantic index yet, so a query would find items that do not match;"
-            " leave query out, and narrow the search by namespace_prefix and filter"
-        )
-    return value
-
-
 class ItemPut(_ItemBody):
-    """An item to write. ``ttl`` is in minutes; null: for ever; omitted: the manifest's default."""
+    """An item to write. ``ttl`` is in minutes; null: for ever; omitted: the manifest's default.
+
+    ``index`` names the paths whose texts a search by meaning compares; false or an empty
+    list: it does not find the item; null or true: the fields of ``store.index``.
+    """
 
     namespace: Labels
     key: Key
     value: dict[str, Any]
-    index: Annotated[bool | Labels | None, AfterValidator(_no_index)] = None
+    index: bool | Labels | None = None
     ttl: float | None = Field(None, gt=0, le=MAX_TTL_MINUTES)
 
 
@@ -66,13 +55,11 @@ class ItemSearch(_ItemBody):
     Each key of ``filter`` must match: a value, or an operator like ``{"$gt": value}``.
     """
 
-    namespace_prefix: Labels = []
+    namespace_prefix: Labels | None = None
     filter: dict[str, Any] | None = None
     limit: int = Field(10, ge=0, le=1000)
     offset: int = Field(0, ge=0, le=_MAX_INTEGER)
-    query: Annotated[
-        Annotated[str, Field(max_length=_MAX_QUERY)] | None, AfterValidator(_no_query)
-    ] = None
+    query: Annotated[str, Field(max_length=_MAX_QUERY)] | None = None
     refresh_ttl: bool | None = None
 
 
@@ -101,7 +88,7 @@ class StoreItem(BaseModel):
 
 
 class FoundItem(BaseModel):
-    """A store item as a search finds it. ``score`` is null: there is no semantic search yet."""
+    """A store item as a search finds it. ``score`` is null where the search has no ``query``."""
 
     namespace: list[str]
     key: str

@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any
 
 from headrace.auth.principal import Principal
+from headrace.auth.row_scope import scoped_statements
 from headrace.checkpoints.operations import Operation, Outcomes, StatementKind
-from headrace.db.arrays import Jsonb, Text
+from headrace.db.arrays import Boolean, Jsonb, Text
 from headrace.db.jsonb import dump_jsonb
 from headrace.db.pool import Connection
-from headrace.db.statements import named_statements
 from headrace.threads.rows import StoredThread
 from headrace.threads.schemas import ThreadTTL
 
@@ -23,9 +23,11 @@ class ThreadCreation(Operation):
     """Insert one thread. Its outcome is the row; None when the id is taken.
 
     After a flush without an answer, the id may be taken by this very operation.
+
+    :param takes_strays: False: the id is also taken by checkpoints that no thread has.
     """
 
-    __slots__ = ("metadata", "principal", "ttl")
+    __slots__ = ("metadata", "principal", "takes_strays", "ttl")
 
     def __init__(
         self,
@@ -33,8 +35,11 @@ class ThreadCreation(Operation):
         thread_id: str,
         metadata: dict[str, Any],
         ttl: ThreadTTL | None,
+        *,
+        takes_strays: bool = True,
     ) -> None:
         self.principal = principal
+        self.takes_strays = takes_strays
         self.metadata = dump_jsonb(metadata)
         self.ttl = ttl
         super().__init__(thread_id, None, size_bytes=len(self.metadata))
@@ -60,7 +65,7 @@ class _CreationKind(StatementKind):
     is_one_statement = True
 
     def __init__(self) -> None:
-        self._sql = named_statements("headrace.threads", "threads.sql")["insert_threads"]
+        self._sql = scoped_statements("headrace.threads", "threads.sql")["insert_threads"]
 
     async def send(self, connection: Connection, operations: Sequence[ThreadCreation]) -> Outcomes:
         ttls = [item.ttl for item in operations]
@@ -75,6 +80,7 @@ class _CreationKind(StatementKind):
                 "ttl_strategies": Text(
                     [None if ttl is None else ttl.strategy.encode() for ttl in ttls]
                 ),
+                "takes_strays": Boolean([item.takes_strays for item in operations]),
             },
             prepare=True,
         )

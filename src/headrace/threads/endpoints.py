@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import Body, Depends, Header, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
+from headrace.edge.access import CurrentAccess, ThreadDeleter, ThreadReader
 from headrace.edge.gates import changes, changes_when, lists
 from headrace.edge.query_lists import QueryList
 from headrace.edge.repetition import repeatable
@@ -48,15 +49,22 @@ PathThreadId = Annotated[str, Depends(_stored_id)]
 
 @router.post("/threads", response_model=Thread)
 @changes_when(lambda values: bool(values["body"] and values["body"].supersteps))
+@repeatable
 async def create_thread(
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     threads: Threads,
     key: IdempotencyKey,
     body: Annotated[ThreadCreate | None, Body()] = None,
 ) -> Response:
     """Create a thread."""
-    wanted = body or ThreadCreate()
-    row = await threads.create(principal, wanted, key)
+    principal, wanted = await access.to_send(
+        "threads", "create", body or ThreadCreate(), ("thread_id", "if_exists", "ttl")
+    )
+    reader = None
+    if wanted.if_exists == "do_nothing" and wanted.thread_id is not None:
+        # The answer may show a thread that is there.
+        reader = await access.to("threads", "read", thread_id=wanted.thread_id)
+    row = await threads.create(principal, wanted, key, reader=reader)
     reading = threads.reading()
     return held_response(await threads.shown(row, reading), reading)
 
@@ -65,7 +73,7 @@ async def create_thread(
 @lists
 @repeatable
 async def search_threads(
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     listing: Listing,
     threads: Threads,
     body: Annotated[ThreadSearch | None, Body()] = None,
@@ -75,7 +83,9 @@ async def search_threads(
     The answer has the header `X-Pagination-Next` while there are more threads. A page of large
     values may have fewer than `limit`: send the header's value as `offset` to go on.
     """
-    wanted = body or ThreadSearch()
+    principal, wanted = await access.to_send(
+        "threads", "search", body or ThreadSearch(), ("values", "status", "limit", "offset", "ids")
+    )
     if wanted.ids:
         wanted.ids = await threads.stored_ids(principal, wanted.ids)
     page = await listing.search(principal, wanted)
@@ -89,13 +99,15 @@ async def search_threads(
 @lists
 @repeatable
 async def count_threads(
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     listing: Listing,
     threads: Threads,
     body: Annotated[ThreadFilter | None, Body()] = None,
 ) -> Response:
     """Count the threads that match a filter."""
-    wanted = body or ThreadFilter()
+    principal, wanted = await access.to_send(
+        "threads", "search", body or ThreadFilter(), ("values", "status", "ids")
+    )
     if wanted.ids:
         wanted.ids = await threads.stored_ids(principal, wanted.ids)
     return json_response(await listing.count(principal, wanted))
@@ -103,18 +115,23 @@ async def count_threads(
 
 @router.post("/threads/prune", response_model=Pruned)
 @changes
+@repeatable
 async def prune_threads(
-    principal: CurrentPrincipal, removal: Removal, threads: Threads, body: ThreadsPrune
+    access: CurrentAccess, removal: Removal, threads: Threads, body: ThreadsPrune
 ) -> Response:
     """Delete threads, or with `keep_latest` all checkpoints but the latest of each."""
-    body.thread_ids = await threads.stored_ids(principal, body.thread_ids)
-    return json_response({"pruned_count": await removal.prune(principal, body)})
+    body.thread_ids = await threads.stored_ids(access.principal, body.thread_ids)
+    pruned = 0
+    for principal, thread_ids in await access.to_each("threads", "delete", body.thread_ids):
+        part = body.model_copy(update={"thread_ids": thread_ids})
+        pruned += await removal.prune(principal, part)
+    return json_response({"pruned_count": pruned})
 
 
 @router.get("/threads/{thread_id}", response_model=Thread)
 async def get_thread(
     thread_id: PathThreadId,
-    principal: CurrentPrincipal,
+    principal: ThreadReader,
     threads: Threads,
     include: QueryList = None,
 ) -> Response:
@@ -141,12 +158,13 @@ async def get_thread(
 @repeatable
 async def update_thread(
     thread_id: PathThreadId,
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     threads: Threads,
     body: ThreadPatch,
     prefer: Annotated[str, Header(max_length=1000)] = "",
 ) -> Response:
     """Merge metadata into a thread, or give the thread a time to live."""
+    principal, body = await access.to_send("threads", "update", body, ())
     row = await threads.update(principal, thread_id, body)
     if "return=minimal" in prefer:
         return Response(status_code=204)
@@ -158,7 +176,7 @@ async def update_thread(
 @changes
 @repeatable
 async def delete_thread(
-    thread_id: PathThreadId, principal: CurrentPrincipal, removal: Removal
+    thread_id: PathThreadId, principal: ThreadDeleter, removal: Removal
 ) -> Response:
     """Delete a thread with all runs and checkpoints; unfinished runs are stopped."""
     await removal.delete(principal, thread_id)
@@ -167,14 +185,17 @@ async def delete_thread(
 
 @router.post("/threads/{thread_id}/copy", response_model=Thread)
 @changes
+@repeatable
 async def copy_thread(
     thread_id: PathThreadId,
-    principal: CurrentPrincipal,
+    access: CurrentAccess,
     threads: Threads,
     key: IdempotencyKey,
 ) -> Response:
     """Copy a thread with the whole history."""
-    row = await threads.copy(principal, thread_id, key)
+    _, made = await access.to_send("threads", "create", ThreadCreate(), ("thread_id", "if_exists"))
+    principal = await access.to("threads", "read")
+    row = await threads.copy(principal, thread_id, key, metadata=made.metadata)
     copy: dict[str, Any] = thread_json(row, None)
     del copy["values"]
     return json_response(copy)

@@ -11,9 +11,8 @@ from typing import Any
 
 from headrace.db.jsonb import load_jsonb
 from headrace.events.json_encoding import encode_json, storable
+from headrace.json_text import UNSTORABLE
 
-#: Characters that JSON text cannot carry as they are.
-_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d+)\]")
 
 #: How scalars are compared: by type and value, because True is not 1 in JSON.
@@ -100,7 +99,7 @@ def plain(value: Any) -> Any:
 
 
 def _is_writable(text: str) -> bool:
-    return _UNWRITABLE.search(text) is None
+    return UNSTORABLE.search(text) is None
 
 
 def at_path(document: Mapping[str, Any], path: str) -> Any:

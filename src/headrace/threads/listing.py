@@ -15,7 +15,7 @@ from headrace.checkpoints.answer_memory import AnswerMemory, Reading, StateIsLar
 from headrace.checkpoints.row_pages import rows_within
 from headrace.db.faults import DATABASE_ERRORS
 from headrace.db.row_sizes import RowPage
-from headrace.errors import AnswersFull, AnswerTooLarge, InvalidRequest, Unavailable
+from headrace.errors import AnswerTooLarge, InvalidRequest
 from headrace.events.json_encoding import encode_json
 from headrace.request_limits import RequestLimits
 from headrace.request_settings import AnswerSettings, RequestSettings
@@ -31,6 +31,7 @@ from headrace.threads.schemas import ThreadFilter, ThreadSearch, thread_json
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.search_sql import Order
 from headrace.threads.service import ThreadService
+from headrace.unavailable_errors import AnswersFull, Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 

@@ -14,20 +14,20 @@ import structlog
 from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure
 
 from headrace.auth.principal import Principal
+from headrace.auth.row_scope import scope_values, scoped_statements
 from headrace.checkpoints.fence import lock_out
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.faults import translated_faults
 from headrace.db.planner import indexed_connection
 from headrace.db.pool import Connection, SharedPool
-from headrace.db.statements import named_statements
 from headrace.db.transactions import locking_transaction
-from headrace.errors import RunStillStopping
 from headrace.threads.repository import found
 from headrace.threads.run_stops import RunStops
 from headrace.threads.schemas import ThreadFilter, ThreadsPrune
 from headrace.threads.search_repository import ThreadSearchRepository
 from headrace.threads.search_sql import Order
+from headrace.unavailable_errors import RunStillStopping
 
 #: The result of reducing a thread. ``left``: its state is stored step by step (DeltaChannel), so it
 #: keeps all checkpoints. ``disturbed``: a run began on the thread meanwhile.
@@ -74,7 +74,7 @@ class ThreadRemoval:
         self._search = search
         self._count_runs = count_runs
         self._pool = pool
-        self._sql = named_statements("headrace.threads", "removal.sql")
+        self._sql = scoped_statements("headrace.threads", "removal.sql")
         self._transaction = partial(
             locking_transaction, pool, lock_timeout_seconds=lock_timeout_seconds, pipelined=False
         )
@@ -113,7 +113,7 @@ class ThreadRemoval:
 
         :raises RunStillStopping: as :meth:`delete`.
         """
-        values = {"thread_id": thread_id, "tenant": principal.tenant}
+        values = {"thread_id": thread_id, **scope_values(principal)}
         for _ in range(_TAKES):
             await self._writer.settled(thread_id)
             try:
@@ -159,7 +159,7 @@ class ThreadRemoval:
 
     async def _reduce(self, principal: Principal, thread_id: str) -> bool:
         async with self._transaction() as connection:
-            values = {"thread_id": thread_id, "tenant": principal.tenant}
+            values = {"thread_id": thread_id, **scope_values(principal)}
             if await self._one(connection, "is_at_rest", values) is None:
                 return False
         return await self.keep_latest(thread_id) == "reduced"

@@ -4,12 +4,12 @@
 -- The caller's thread, if it is there, and the process that executes its run.
 SELECT runs.process_id
 FROM threads LEFT JOIN runs ON runs.run_id = threads.running_run_id
-WHERE threads.thread_id = %(thread_id)s AND threads.tenant = %(tenant)s
+WHERE threads.thread_id = %(thread_id)s AND :visible(threads)
 
 -- name: lock_thread
 -- The lock of that process is taken before. From here on no run starts on the thread.
 SELECT 1 FROM threads
-WHERE thread_id = %(thread_id)s AND tenant = %(tenant)s
+WHERE thread_id = %(thread_id)s AND :visible(threads)
 FOR UPDATE
 
 -- name: owner_of_locked_thread
@@ -40,7 +40,7 @@ DELETE FROM threads WHERE thread_id = %(thread_id)s
 
 -- name: is_at_rest
 SELECT 1 FROM threads
-WHERE thread_id = %(thread_id)s AND tenant = %(tenant)s AND status <> 'busy'
+WHERE thread_id = %(thread_id)s AND :visible(threads) AND status <> 'busy'
 
 -- name: delete_ended_runs
 -- Keeps the newest run, and runs that a client may still ask for: their events are stored, a client

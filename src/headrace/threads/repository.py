@@ -1,4 +1,4 @@
-"""Threads and their runs in the database. A call sees one tenant's rows only, or says otherwise."""
+"""Threads and their runs in the database. A call sees the rows of its caller, or says otherwise."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,19 +11,27 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 
 from headrace.auth.principal import Principal
+from headrace.auth.row_scope import visible_run, visible_thread
 from headrace.checkpoints.writer import Writer
 from headrace.db.engine import Sessions
 from headrace.db.faults import translated_faults
 from headrace.db.pool import SharedPool
+from headrace.db.receipts import Receipts
+from headrace.db.repeats import repeated
 from headrace.db.tables import RunRow, ThreadRow
-from headrace.errors import DatabaseUnavailable, InvalidRequest, ThreadNotFound
+from headrace.db.transactions import locking_transaction
+from headrace.errors import InvalidRequest, ThreadNotFound
 from headrace.ids import canonical_uuid, uuid7
 from headrace.threads.creation import CREATIONS, ThreadCreation
-from headrace.threads.reader import ThreadReader
+from headrace.threads.reader import ThreadReader, place_of
 from headrace.threads.rows import StoredThread, row_from
 from headrace.threads.schemas import ThreadTTL
+from headrace.unavailable_errors import DatabaseUnavailable
 
 T = TypeVar("T")
+
+#: For ``lock_timeout``.
+_NO_LIMIT = 0.0
 
 
 class ThreadRepository:
@@ -32,18 +40,27 @@ class ThreadRepository:
     ) -> None:
         self._sessions = sessions
         self._pool = pool
+        self._receipts = Receipts(pool)
         self._writer = writer
         self._reader = reader
 
     async def get(self, principal: Principal, thread_id: str) -> StoredThread | None:
         with translated_faults():
-            row = await self._reader.row((thread_id, principal.tenant))
+            row = await self._reader.row(place_of(principal, thread_id))
         return None if row is None else row_from(row)
+
+    async def get_made(self, principal: Principal, thread_id: str) -> StoredThread | None:
+        """As :meth:`get`, for a thread that this request has just made: repeated while the database
+        is away, because the whole request cannot be.
+        """
+        return await repeated(
+            lambda: self.get(principal, thread_id), seconds=self._pool.away_timeout_seconds
+        )
 
     async def existing_ids(self, principal: Principal, thread_ids: Sequence[str]) -> Sequence[str]:
         """Those of the given ids that threads have."""
         statement = select(ThreadRow.thread_id).where(
-            ThreadRow.tenant == principal.tenant, ThreadRow.thread_id.in_(thread_ids)
+            visible_thread(principal), ThreadRow.thread_id.in_(thread_ids)
         )
         async with self._sessions.begin() as session:
             return (await session.scalars(statement)).all()
@@ -51,7 +68,7 @@ class ThreadRepository:
     async def has_only_checkpoints(self, thread_id: str) -> bool:
         """Whether a graph has written checkpoints of this id, but no tenant has such a thread."""
         statement = text(
-            "SELECT EXISTS (SELECT FROM checkpoints WHERE thread_id = :id AND checkpoint_ns = '')"
+            "SELECT EXISTS (SELECT FROM checkpoints WHERE thread_id = :id)"
             " AND NOT EXISTS (SELECT FROM threads WHERE thread_id = :id)"
         )
         async with self._sessions.begin() as session:
@@ -85,12 +102,17 @@ class ThreadRepository:
         metadata: dict[str, Any],
         ttl: ThreadTTL | None = None,
     ) -> StoredThread | None:
-        """The new thread; None when a thread of any tenant has the id."""
-        creation = ThreadCreation(principal, thread_id, metadata, ttl)
-        with translated_faults():
-            async with self._pool.connection() as connection:
-                ask = await CREATIONS.send(connection, [creation])
-                (row,) = await ask()
+        """The new thread; None when a thread of any tenant has the id, or checkpoints have it that
+        the caller may not take.
+        """
+        creation = ThreadCreation(
+            principal, thread_id, metadata, ttl, takes_strays=principal.takes_strays
+        )
+        # Another request may be creating a thread with this id: wait for its end.
+        transaction = locking_transaction(self._pool, lock_timeout_seconds=_NO_LIMIT)
+        async with self._receipts.kept(transaction) as connection:
+            ask = await CREATIONS.send(connection, [creation])
+            (row,) = await ask()
         return cast("StoredThread | None", row)
 
     async def update(
@@ -111,7 +133,7 @@ class ThreadRepository:
         statement = (
             update(ThreadRow)
             .where(
-                ThreadRow.tenant == principal.tenant,
+                visible_thread(principal),
                 ThreadRow.thread_id == thread_id,
                 *([func.octet_length(sql_cast(merged, Text)) <= max_bytes] if metadata else []),
             )
@@ -137,8 +159,11 @@ class ThreadRepository:
         statuses: Sequence[str] = ("pending", "running"),
         limit: int,
     ) -> Sequence[UUID]:
-        """Runs that have not ended and that nobody has asked to stop."""
-        conditions = [RunRow.tenant == principal.tenant, RunRow.cancel_action.is_(None)]
+        """Runs that have not ended and that nobody has asked to stop.
+
+        The read is repeated while the database is away: some of the runs may be stopped already.
+        """
+        conditions = [visible_run(principal), RunRow.cancel_action.is_(None)]
         if thread_id is not None:
             conditions.append(RunRow.thread_id == thread_id)
         if run_ids is not None:
@@ -149,13 +174,17 @@ class ThreadRepository:
             for status in ("pending", "running")
             if status in statuses
         ]
-        async with self._sessions.begin() as session:
-            return (await session.scalars(union_all(*parts).limit(limit))).all()
+
+        async def read() -> Sequence[UUID]:
+            async with self._sessions.begin() as session:
+                return (await session.scalars(union_all(*parts).limit(limit))).all()
+
+        return await repeated(read, seconds=self._pool.away_timeout_seconds)
 
     async def executed_run(self, principal: Principal, thread_id: str) -> RunRow | None:
         """The run that a process executes on the thread, whether it was asked to stop or not."""
         statement = select(RunRow).where(
-            RunRow.tenant == principal.tenant,
+            visible_run(principal),
             RunRow.thread_id == thread_id,
             RunRow.status == "running",
         )

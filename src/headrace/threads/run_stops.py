@@ -26,9 +26,11 @@ class RunStops:
         self._following = following
         self._repository = repository
 
-    async def cancel(self, run: RunRow, action: CancelAction, note: str | None) -> FollowedRun:
+    async def cancel(
+        self, principal: Principal, run: RunRow, action: CancelAction, note: str | None
+    ) -> FollowedRun:
         """Ask one run to stop. The returned run has an outcome once it has stopped."""
-        await self._worker.cancel(run.tenant, [run.run_id], action, CANCELLED, "client", note=note)
+        await self._worker.cancel(principal, [run.run_id], action, CANCELLED, "client", note=note)
         return self._follow(run)
 
     async def cancel_many(
@@ -47,19 +49,17 @@ class RunStops:
             principal, thread_id=thread_id, run_ids=run_ids, statuses=statuses, limit=_BATCH
         ):
             asked += len(found)
-            await self._worker.cancel(
-                principal.tenant, found, action, CANCELLED, "client", note=note
-            )
+            await self._worker.cancel(principal, found, action, CANCELLED, "client", note=note)
             if len(found) < _BATCH:
                 break
         return asked
 
-    async def stop(self, run: RunRow, timeout_seconds: float) -> bool:
+    async def stop(self, principal: Principal, run: RunRow, timeout_seconds: float) -> bool:
         """Stop a run that is going to be deleted; False when it does not stop in time.
 
         :raises FollowingStopped: this process stops following the run.
         """
-        await self._worker.cancel(run.tenant, [run.run_id], "delete", _DELETED, "deleted")
+        await self._worker.cancel(principal, [run.run_id], "delete", _DELETED, "deleted")
         return await self._follow(run).ended(timeout_seconds)
 
     async def stop_all_of(self, principal: Principal, thread_id: str) -> None:
@@ -69,7 +69,7 @@ class RunStops:
         """
         asked = await self._repository.unfinished_runs(principal, thread_id=thread_id, limit=_BATCH)
         if asked:
-            await self._worker.cancel(principal.tenant, asked, "delete", _DELETED, "deleted")
+            await self._worker.cancel(principal, asked, "delete", _DELETED, "deleted")
         run = await self._repository.executed_run(principal, thread_id)
         if run is not None:
             with suppress(FollowingStopped):

@@ -1,4 +1,4 @@
-"""Lists of threads from the database; each query sees one tenant's rows only."""
+"""Lists of threads from the database; each query sees its caller's threads only."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.auth.principal import Principal
+from headrace.auth.row_scope import scope_texts, scope_values
 from headrace.threads.rows import COLUMNS
 from headrace.threads.schemas import SortBy, ThreadFilter
 
@@ -71,6 +72,8 @@ class Wanted:
 
     conditions: tuple[str, ...]
     values: Mapping[str, Any]
+    #: The conditions on tenant and owner, which an index has.
+    own: str
     #: An unknown share of threads matches, and no index has them in order.
     scattered: bool
     #: Busy threads are wanted: they are few, and perhaps none of the newest threads is busy.
@@ -94,12 +97,14 @@ def wanted(
     :param with_state: only threads that have had a run.
     :param deep: the page skips many ids, in an index that has no ``status``.
     """
-    conditions = ["tenant = %(tenant)s", "NOT temporary"]
-    values: dict[str, Any] = {"tenant": principal.tenant}
+    scope = scope_texts(principal)
+    conditions = [*scope, "NOT temporary"]
+    values = scope_values(principal)
     if which.ids is not None:
         conditions.append("thread_id = ANY (%(ids)s::text[])")
         values["ids"] = which.ids
     included = deep and which.ids is None and set(which.metadata or ()) <= _INCLUDED
+    included = included and not principal.filter
     if which.metadata and included and all(map(_is_listed, which.metadata.values())):
         conditions += [f"{name} = %({name})s" for name in which.metadata]
         values |= which.metadata
@@ -116,13 +121,15 @@ def wanted(
         values["status"] = which.status
     if with_state:
         conditions.append("state_updated_at IS NOT NULL")
+    scattered = "metadata" in values or bool(principal.filter)
     return Wanted(
         tuple(conditions),
         values,
-        scattered="metadata" in values and which.ids is None,
+        " AND ".join(one for one in scope if "metadata @>" not in one),
+        scattered=scattered and which.ids is None,
         busy=which.status == "busy" and which.ids is None,
         idle=which.status == "idle" and which.ids is None,
-        ordered=which.ids is None and "metadata" not in values and which.status != "busy",
+        ordered=which.ids is None and not scattered and which.status != "busy",
     )
 
 
@@ -144,11 +151,17 @@ def planning(
     To compile the query of a deep page (JIT) would take longer than to read the page. To sort a
     large part of the table would take longer than to skip it in order. With more ``work_mem``, the
     unfinished runs of a long queue are in one hash table. What is found by an index must not be
-    sought in the whole table because Postgres knows nothing about the table yet.
+    sought in the whole table because Postgres knows nothing about the table yet. Postgres plans for
+    the limit that is asked for: where a database sets ``plan_cache_mode`` to generic plans, it
+    would plan for a tenth of the table, and join with all of it.
 
     :param near: for :func:`near_page`: it reads an index in its order.
     """
-    settings = {"jit": "off", "statement_timeout": f"{statement_timeout_ms}ms"}
+    settings = {
+        "jit": "off",
+        "plan_cache_mode": "force_custom_plan",
+        "statement_timeout": f"{statement_timeout_ms}ms",
+    }
     if deep:
         settings["work_mem"] = "64MB"
     if not deep and (not what.ordered or order.by == "created_at"):
@@ -172,7 +185,7 @@ def near_page(what: Wanted, order: Order, *, end: int) -> str:
     looked_through = min(max(end * _LOOKED_THROUGH, _AT_LEAST), _AT_MOST)
     return f"""
         SELECT {_ALL} FROM (
-          SELECT * FROM threads WHERE tenant = %(tenant)s AND NOT temporary
+          SELECT * FROM threads WHERE {what.own} AND NOT temporary
           ORDER BY {order.clause} LIMIT {looked_through}
         ) AS threads
         WHERE {what.where}
@@ -217,7 +230,8 @@ def _source(what: Wanted, *, gathered: bool) -> str:
             " threads WHERE threads.thread_id = unfinished.thread_id OFFSET 0) AS one"
         )
     elif gathered and what.scattered:
-        inner = "SELECT * FROM threads WHERE metadata @> %(metadata)s::jsonb AND NOT temporary"
+        contained = " AND ".join(one for one in what.conditions if "metadata @>" in one)
+        inner = f"SELECT * FROM threads WHERE {contained} AND NOT temporary"  # noqa: S608 - of constants
     else:
         return "threads"
     return f"({inner} OFFSET 0) AS threads"

@@ -1,14 +1,17 @@
 """Rules of threads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headrace.auth.principal import Principal
+import structlog
+
+from headrace.auth.principal import DEFAULT_TENANT, Principal
 from headrace.checkpoints.answer_memory import Reading
 from headrace.errors import (
     AnswerTooLarge,
     InvalidRequest,
     RequestError,
+    StrayCheckpoints,
     ThreadExists,
     ThreadNotFound,
 )
@@ -23,6 +26,8 @@ from headrace.threads.repository import ThreadRepository, found
 from headrace.threads.rows import StoredThread
 from headrace.threads.schemas import ThreadCreate, ThreadPatch, thread_json
 from headrace.threads.updates import StateUpdates
+
+_log = structlog.stdlib.get_logger("headrace.threads")
 
 #: Stored metadata may be this many times larger than the metadata of one request: Postgres measures
 #: it with spaces, and each request merges more into it.
@@ -47,29 +52,38 @@ class ThreadService:
         self._limits = limits or RequestLimits(RequestSettings())
 
     async def create(
-        self, principal: Principal, body: ThreadCreate, key: RequestKey | None = None
+        self,
+        principal: Principal,
+        body: ThreadCreate,
+        key: RequestKey | None = None,
+        *,
+        reader: Principal | None = None,
     ) -> StoredThread:
         """A new thread, or with ``if_exists=do_nothing`` the existing one.
 
+        :param reader: the caller as it may read an existing thread; None: as it may create one.
         :param key: a retry with this key gets the thread that the first try has made.
         :raises ThreadExists: a thread has this id already.
+        :raises StrayCheckpoints: as :meth:`refuse_strays`.
         :raises RequestError: as :meth:`StateUpdates.create`, for a thread with supersteps.
         """
         if key is None:
-            return await self._create(principal, body)
+            return await self._create(principal, body, reader)
         reserved = await self._keys.reserve(principal, key)
         thread_id = body.thread_id or reserved.resource_id
         if reserved.made:
-            return await self.get(principal, str(thread_id))
+            return await self.get(reader or principal, str(thread_id))
         changes: dict[str, Any] = {"thread_id": thread_id}
         if reserved.resumed:
             changes["if_exists"] = "do_nothing"
         async with self._keys.making(principal, key):
-            row = await self._create(principal, body.model_copy(update=changes))
+            row = await self._create(principal, body.model_copy(update=changes), reader)
         await self._keys.confirm(principal, key, row.thread_id)
         return row
 
-    async def _create(self, principal: Principal, body: ThreadCreate) -> StoredThread:
+    async def _create(
+        self, principal: Principal, body: ThreadCreate, reader: Principal | None
+    ) -> StoredThread:
         self._limits.metadata(body.metadata)
         self._limits.supersteps(sum(len(step.updates) for step in body.supersteps or ()))
         if not body.supersteps and body.thread_id is None:
@@ -81,30 +95,46 @@ class ThreadService:
                 principal, thread_id, body.metadata or {}, body.ttl
             )
         elif await self._updates.create(principal, thread_id, body):
-            row = await self._repository.get(principal, thread_id)
+            row = await self._repository.get_made(principal, thread_id)
         if row is None and body.if_exists == "do_nothing":
-            row = await self._repository.get(principal, thread_id)
+            row = await self._repository.get(reader or principal, thread_id)
         if row is None:
+            await self.refuse_strays(principal, thread_id)
             raise ThreadExists(f"Thread with ID {thread_id} already exists")
         return row
 
+    async def refuse_strays(self, principal: Principal, thread_id: str) -> None:
+        """Tell why a thread with an id that the caller has named was not made.
+
+        :raises StrayCheckpoints: there are checkpoints of this id, which may be another caller's.
+        """
+        if not principal.takes_strays and await self._repository.has_only_checkpoints(thread_id):
+            _log.warning("stray_checkpoints_refused", thread_id=thread_id)
+            raise StrayCheckpoints
+
     async def copy(
-        self, principal: Principal, thread_id: str, key: RequestKey | None = None
+        self,
+        principal: Principal,
+        thread_id: str,
+        key: RequestKey | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
     ) -> StoredThread:
         """A new thread with all checkpoints of another.
 
+        :param metadata: what the copy has beside the metadata of the other.
         :param key: a retry with this key gets the copy that the first try has made.
         :raises Conflict: the caller may see no such thread.
         """
         if key is None:
-            return await self._copies.copy(principal, thread_id)
+            return await self._copies.copy(principal, thread_id, metadata=metadata)
         reserved = await self._keys.reserve(principal, key)
         target = str(reserved.resource_id)
         if reserved.made:
             return await self.get(principal, target)
         async with self._keys.making(principal, key):
             row = await self._repository.get(principal, target) if reserved.resumed else None
-            row = row or await self._copies.copy(principal, thread_id, target)
+            row = row or await self._copies.copy(principal, thread_id, target, metadata=metadata)
         await self._keys.confirm(principal, key, target)
         return row
 
@@ -130,7 +160,11 @@ class ThreadService:
         :raises InvalidRequest: the caller may see no such thread, and the id is no UUID.
         """
         row = await self._repository.get(principal, thread_id)
-        if row is None and await self._repository.has_only_checkpoints(thread_id):
+        if (
+            row is None
+            and _may_adopt(principal)
+            and (await self._repository.has_only_checkpoints(thread_id))
+        ):
             raise _not_adopted(thread_id)
         return found(thread_id, row)
 
@@ -183,10 +217,15 @@ class ThreadService:
         return None if state is EMPTY else state.values
 
 
+def _may_adopt(principal: Principal) -> bool:
+    """Whether a thread that ``headrace db adopt`` makes would be the caller's."""
+    return principal.tenant == DEFAULT_TENANT and not principal.restricted
+
+
 def _not_adopted(thread_id: str) -> RequestError:
     """The error of :func:`found` for a thread with checkpoints but no row; it names the remedy."""
     kind = InvalidRequest if canonical_uuid(thread_id) is None else ThreadNotFound
     return kind(
         f"Thread with ID {thread_id} not found: a graph has written checkpoints of this id past the"
-        " API. `headrace db adopt` makes threads of such."
+        " API. `headrace db adopt` makes a thread for them."
     )

@@ -22,7 +22,7 @@ CROSS JOIN LATERAL (
   SELECT count(*) AS count, coalesce(sum(octet_length(blob)), 0)::bigint AS bytes
   FROM checkpoint_writes WHERE checkpoint_writes.thread_id = threads.thread_id
 ) AS writes
-WHERE threads.thread_id = %(thread_id)s AND threads.tenant = %(tenant)s
+WHERE threads.thread_id = %(thread_id)s AND :visible(threads)
 
 -- name: lock_thread
 -- Reads the row after taking its lock. From here on no run starts on the thread: starts, claims and
@@ -30,7 +30,7 @@ WHERE threads.thread_id = %(thread_id)s AND threads.tenant = %(tenant)s
 SELECT metadata ->> 'graph_id', config,
   coalesce(running_run_id, CASE WHEN ready_at <= clock_timestamp() THEN ready_run_id END)
 FROM threads
-WHERE thread_id = %(thread_id)s AND tenant = %(tenant)s
+WHERE thread_id = %(thread_id)s AND :visible(threads)
 FOR NO KEY UPDATE
 
 -- name: bound_transaction
@@ -40,8 +40,10 @@ SELECT set_config('idle_in_transaction_session_timeout', %(idle)s, true)
 -- name: create_thread
 INSERT INTO threads (
   thread_id, tenant, owner, metadata, ttl_minutes, ttl_strategy, sweep_at)
-VALUES (%(thread_id)s, %(tenant)s, %(owner)s, %(metadata)s, %(ttl_minutes)s, %(ttl_strategy)s,
-  now() + make_interval(secs => %(ttl_minutes)s::float8 * 60))
+SELECT thread_id, %(tenant)s, %(owner)s, %(metadata)s, %(ttl_minutes)s, %(ttl_strategy)s,
+  now() + make_interval(secs => %(ttl_minutes)s::float8 * 60)
+FROM (VALUES (%(thread_id)s, %(takes_strays)s)) AS given (thread_id, takes_strays)
+WHERE :may_make(given)
 ON CONFLICT DO NOTHING
 RETURNING thread_id
 

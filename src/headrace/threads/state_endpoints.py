@@ -6,7 +6,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Path, Query, Response
 from pydantic import BaseModel, ValidationError
 
-from headrace.auth.dependencies import CurrentPrincipal
+from headrace.auth.principal import Principal
+from headrace.edge.access import ThreadChanger, ThreadReader
 from headrace.edge.gates import changes, lists
 from headrace.edge.query_lists import QueryList, query_values
 from headrace.edge.repetition import repeatable
@@ -41,7 +42,7 @@ States = Annotated[StateService, provided(StateService)]
 @router.get("/threads/{thread_id}/state", response_model=ShownState)
 async def get_thread_state(
     thread_id: PathThreadId,
-    principal: CurrentPrincipal,
+    principal: ThreadReader,
     states: States,
     subgraphs: Annotated[bool, Query()] = False,
     select: QueryList = None,
@@ -55,7 +56,7 @@ async def get_thread_state(
 async def get_thread_state_at(
     thread_id: PathThreadId,
     checkpoint_id: Annotated[CheckpointId, Path()],
-    principal: CurrentPrincipal,
+    principal: ThreadReader,
     states: States,
     subgraphs: Annotated[bool, Query()] = False,
     select: QueryList = None,
@@ -71,7 +72,7 @@ async def get_thread_state_at(
 @router.post("/threads/{thread_id}/state/checkpoint", response_model=ShownState)
 @repeatable
 async def post_thread_state_at(
-    thread_id: PathThreadId, principal: CurrentPrincipal, states: States, query: StateQuery
+    thread_id: PathThreadId, principal: ThreadReader, states: States, query: StateQuery
 ) -> Response:
     """Read the state of a thread at a checkpoint, also one of a subgraph.
 
@@ -82,8 +83,9 @@ async def post_thread_state_at(
 
 @router.post("/threads/{thread_id}/state", response_model=UpdatedState)
 @changes
+@repeatable
 async def update_thread_state(
-    thread_id: PathThreadId, principal: CurrentPrincipal, states: States, body: StateUpdate
+    thread_id: PathThreadId, principal: ThreadChanger, states: States, body: StateUpdate
 ) -> Response:
     """Change the state of a thread as if a node had written these values."""
     checkpoint = await states.update(principal, thread_id, body)
@@ -100,7 +102,7 @@ async def update_thread_state(
 @lists
 async def get_thread_history(
     thread_id: PathThreadId,
-    principal: CurrentPrincipal,
+    principal: ThreadReader,
     states: States,
     limit: Annotated[int, Query(ge=0, le=MAX_HISTORY)] = 1,
     before: Annotated[CheckpointId | None, Query()] = None,
@@ -122,7 +124,7 @@ async def get_thread_history(
 @repeatable
 async def post_thread_history(
     thread_id: PathThreadId,
-    principal: CurrentPrincipal,
+    principal: ThreadReader,
     states: States,
     query: HistoryQuery | None = None,
 ) -> Response:
@@ -133,14 +135,14 @@ async def post_thread_history(
 @router.get("/threads/{thread_id}/storage", response_model=ThreadStorage)
 @lists
 async def get_thread_storage(
-    thread_id: PathThreadId, principal: CurrentPrincipal, states: States
+    thread_id: PathThreadId, principal: ThreadReader, states: States
 ) -> ThreadStorage:
     """Measure how many bytes the checkpoints of a thread take, by channel."""
     return await states.storage(principal, thread_id)
 
 
 async def _answer(
-    states: StateService, principal: CurrentPrincipal, thread_id: str, query: StateQuery
+    states: StateService, principal: Principal, thread_id: str, query: StateQuery
 ) -> Response:
     reading = states.reading(query.select)
     state = await states.read(
@@ -154,7 +156,7 @@ async def _answer(
 
 
 async def _history(
-    states: StateService, principal: CurrentPrincipal, thread_id: str, query: HistoryQuery
+    states: StateService, principal: Principal, thread_id: str, query: HistoryQuery
 ) -> Response:
     reading = states.reading(query.select)
     found = await states.history(principal, thread_id, query, reading)

@@ -1,10 +1,10 @@
-"""The storage that the checkpoints of a thread take; each query sees one tenant's rows only."""
+"""The storage that the checkpoints of a thread take; a query sees its caller's threads only."""
 
 from headrace.auth.principal import Principal
+from headrace.auth.row_scope import scope_values, scoped_statements
 from headrace.db.faults import translated_faults
 from headrace.db.planner import indexed_rows
 from headrace.db.pool import SharedPool
-from headrace.db.statements import named_statements
 from headrace.states.schemas import (
     Measured,
     MeasuredChannel,
@@ -16,7 +16,7 @@ from headrace.states.schemas import (
 class StateRepository:
     def __init__(self, pool: SharedPool) -> None:
         self._pool = pool
-        self._sql = named_statements("headrace.threads", "state.sql")
+        self._sql = scoped_statements("headrace.threads", "state.sql")
 
     async def storage(self, principal: Principal, thread_id: str) -> ThreadStorage | None:
         """None when there is no such thread."""
@@ -24,7 +24,7 @@ class StateRepository:
             rows = await indexed_rows(
                 self._pool,
                 self._sql["storage"],
-                {"thread_id": thread_id, "tenant": principal.tenant},
+                {"thread_id": thread_id, **scope_values(principal)},
             )
         if not rows:
             return None

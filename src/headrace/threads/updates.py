@@ -7,10 +7,10 @@ under the lock. So a change has less time than a start waits for a locked thread
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import psycopg
@@ -19,26 +19,28 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import EmptyInputError, InvalidUpdateError
 from langgraph.types import StateUpdate
 from psycopg.errors import LockNotAvailable
+from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 
 from headrace.auth.principal import Principal
+from headrace.auth.row_scope import scope_values, scoped_statements
+from headrace.auth.store_scope import store_scope
 from headrace.checkpoints.run_saver import RunSaver
+from headrace.checkpoints.scoped_store import in_store_scope
 from headrace.checkpoints.transaction import TransactionSaver
 from headrace.checkpoints.writer import Writer
 from headrace.containment import is_cancelled
 from headrace.db.faults import DATABASE_ERRORS, caller_message
 from headrace.db.pool import Connection, SharedPool
-from headrace.db.statements import named_statements
+from headrace.db.receipts import Receipts
 from headrace.db.transactions import locking_transaction
 from headrace.error_text import error_message, error_name
 from headrace.errors import (
     BadRequest,
     CheckpointNotFound,
-    DatabaseUnavailable,
     HeadraceError,
     InvalidRequest,
     ThreadBusy,
-    UpdateTooSlow,
 )
 from headrace.events.json_encoding import storable
 from headrace.graphs.commands import graph_command
@@ -49,12 +51,16 @@ from headrace.states.reader import config_of, interrupts_by_task, visible
 from headrace.states.schemas import CheckpointRef, StateChange
 from headrace.threads.repository import found
 from headrace.threads.schemas import ThreadCreate
+from headrace.unavailable_errors import DatabaseUnavailable, UpdateTooSlow
+
+T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger("headrace.threads")
 
-_LOCK_TIMEOUT_SECONDS = 5.0
 #: Less than the five seconds that a start waits for a locked thread.
 _UPDATE_SECONDS = 4.0
+#: Less than that: who waits for a lock is told so, and not that the change took too long.
+_LOCK_TIMEOUT_SECONDS = 3.0
 
 #: A refusal quotes so much of the message of a graph's exception.
 _MAX_ERROR_BYTES = 2000
@@ -86,7 +92,8 @@ class StateUpdates:
         self._saver = saver
         self._registry = registry
         self._timeout_seconds = timeout_seconds
-        self._sql = named_statements("headrace.threads", "state.sql")
+        self._receipts = Receipts(pool)
+        self._sql = scoped_statements("headrace.threads", "state.sql")
         self._transaction = partial(
             locking_transaction, pool, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS, pipelined=False
         )
@@ -108,7 +115,16 @@ class StateUpdates:
         :raises UpdateTooSlow: nothing has changed.
         """
         await self._writer.settled(thread_id)
-        values = {"thread_id": thread_id, "tenant": principal.tenant}
+        return await _repeated(lambda: self._update(principal, thread_id, change, checkpoint))
+
+    async def _update(
+        self,
+        principal: Principal,
+        thread_id: str,
+        change: StateChange,
+        checkpoint: CheckpointRef | None,
+    ) -> dict[str, Any]:
+        values = {"thread_id": thread_id, **scope_values(principal)}
         try:
             async with self._bounded(min(_UPDATE_SECONDS, self._timeout_seconds)) as connection:
                 cursor = await connection.execute(self._sql["lock_thread"], values)
@@ -118,9 +134,14 @@ class StateUpdates:
                 if graph_id is None:
                     raise BadRequest(f"Thread {thread_id} {_NO_GRAPH}")
                 where = config_of(thread_id, checkpoint)
-                return await self._apply(
-                    connection, graph_id, where, [[_of(change)]], config.get("configurable") or {}
-                )
+                with in_store_scope(store_scope(principal)):
+                    return await self._apply(
+                        connection,
+                        graph_id,
+                        where,
+                        [[_of(change)]],
+                        config.get("configurable") or {},
+                    )
         except LockNotAvailable as error:
             raise ThreadBusy(
                 f"Thread {thread_id} is being worked on; try again in a moment."
@@ -132,7 +153,8 @@ class StateUpdates:
         thread_id: str,
         body: ThreadCreate,
     ) -> bool:
-        """A new thread with the states that its supersteps make; False when the id is taken.
+        """A new thread with the states that its supersteps make; False when the id is taken, by a
+        thread or by checkpoints that the caller may not take.
 
         :raises BadRequest: the metadata names no graph, or LangGraph refuses an update.
         :raises AssistantNotFound: there is no such graph.
@@ -150,16 +172,30 @@ class StateUpdates:
             "thread_id": thread_id,
             "tenant": principal.tenant,
             "owner": principal.identity,
+            "takes_strays": principal.takes_strays,
             "metadata": Jsonb(metadata),
             "ttl_minutes": None if body.ttl is None else body.ttl.ttl,
             "ttl_strategy": None if body.ttl is None else body.ttl.strategy,
         }
+        return await _repeated(
+            lambda: self._create(principal, thread_id, graph_id, values, supersteps)
+        )
+
+    async def _create(
+        self,
+        principal: Principal,
+        thread_id: str,
+        graph_id: str,
+        values: dict[str, Any],
+        supersteps: Sequence[Sequence[StateUpdate]],
+    ) -> bool:
         try:
             async with self._bounded(self._timeout_seconds) as connection:
                 cursor = await connection.execute(self._sql["create_thread"], values)
                 if await cursor.fetchone() is None:
                     return False
-                await self._apply(connection, graph_id, config_of(thread_id), supersteps, {})
+                with in_store_scope(store_scope(principal)):
+                    await self._apply(connection, graph_id, config_of(thread_id), supersteps, {})
         except LockNotAvailable:
             # Another request is creating a thread with this id now.
             return False
@@ -167,19 +203,31 @@ class StateUpdates:
 
     @asynccontextmanager
     async def _bounded(self, seconds: float) -> AsyncIterator[Connection]:
-        async with self._transaction() as connection:
+        async with self._receipts.kept(self._transaction()) as connection:
             idle = {"idle": f"{int(seconds * 1000)}ms"}
             await connection.execute(self._sql["bound_transaction"], idle)
+            owed = False
+
+            def look() -> None:
+                nonlocal owed
+                owed = connection.info.transaction_status == TransactionStatus.ACTIVE
+
+            # The loop calls it before the timeout, which ends the statement.
+            looking = asyncio.get_running_loop().call_later(seconds, look)
             try:
                 async with asyncio.timeout(seconds) as bound:
                     yield connection
             except TimeoutError as error:
                 if not bound.expired():
                     raise
-                raise UpdateTooSlow(
+                late = UpdateTooSlow(
                     f"The change took longer than {seconds:g} s; nothing has changed. Send less at"
                     " once, or try again (setting requests.change_timeout_seconds)."
-                ) from error
+                )
+                late.database_owed = owed
+                raise late from error
+            finally:
+                looking.cancel()
 
     async def _apply(
         self,
@@ -238,6 +286,19 @@ class StateUpdates:
         checkpoint = visible(made)
         _log.info("state_changed", graph_id=graph_id, **(checkpoint or {}))
         return checkpoint or {}
+
+
+async def _repeated(change: Callable[[], Awaitable[T]]) -> T:
+    """The result of ``change``. It is tried once more if its time was over while the database owed
+    an answer: Postgres may have stood still.
+    """
+    try:
+        return await change()
+    except UpdateTooSlow as late:
+        if not late.database_owed:
+            raise
+        _log.warning("change_repeated")
+        return await change()
 
 
 def _wiring(graph: Graph, configurable: dict[str, Any]) -> dict[str, Any]:

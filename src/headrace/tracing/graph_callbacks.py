@@ -17,7 +17,7 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
-from headrace.tracing.open_spans import OpenSpan, fail
+from headrace.tracing.open_spans import OpenSpan, fail, span_name
 
 #: LangGraph's tag of a node's own runnable: ``graph:step:3``.
 _NODE_TAG = "graph:step:"
@@ -63,12 +63,14 @@ class GraphCallbacks(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        step = next((tag for tag in tags or () if tag.startswith(_NODE_TAG)), None)
-        if step is None:
+        told = metadata or {}
+        step = told.get("langgraph_step")
+        # A caller may send tags too.
+        if not _is_number(step) or f"{_NODE_TAG}{step}" not in (tags or ()):
             self._passed[run_id] = self._above(parent_run_id)
             return
-        name = str((metadata or {}).get("langgraph_node") or kwargs.get("name"))
-        attributes = {"headrace.node": name, "headrace.step": int(step.removeprefix(_NODE_TAG))}
+        name = span_name(str(told.get("langgraph_node") or kwargs.get("name")))
+        attributes = {"headrace.node": name, "headrace.step": step}
         self._begin(f"node {name}", run_id, parent_run_id, attributes)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -116,10 +118,10 @@ class GraphCallbacks(BaseCallbackHandler):
         parent_run_id: UUID | None = None,
         **kwargs: Any,
     ) -> None:
-        name = str(kwargs.get("name") or (serialized or {}).get("name") or "tool")
+        name = span_name(str(kwargs.get("name") or (serialized or {}).get("name") or "tool"))
         attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}
         if isinstance(call_id := kwargs.get("tool_call_id"), str):
-            attributes["gen_ai.tool.call.id"] = call_id
+            attributes["gen_ai.tool.call.id"] = span_name(call_id)
         self._begin(f"execute_tool {name}", run_id, parent_run_id, attributes)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -134,14 +136,18 @@ class GraphCallbacks(BaseCallbackHandler):
         run_id: UUID,
         parent_run_id: UUID | None,
         metadata: Mapping[str, Any],
-        told: Mapping[str, Any],
+        given: Mapping[str, Any],
     ) -> None:
-        invocation = told.get("invocation_params") or {}
-        model = metadata.get("ls_model_name") or invocation.get("model") or "unknown"
-        attributes = {
-            name: metadata[key] for key, name in _MODEL_SETTINGS.items() if metadata.get(key)
+        invocation = given.get("invocation_params") or {}
+        named = metadata.get("ls_model_name") or invocation.get("model") or "unknown"
+        model = span_name(str(named))
+        # The metadata of a model stands beside that of the caller, which may have the same keys.
+        attributes: dict[str, Any] = {
+            name: span_name(told) if isinstance(told, str) else told
+            for key, name in _MODEL_SETTINGS.items()
+            if (told := metadata.get(key)) and (isinstance(told, str) or _is_number(told))
         }
-        attributes |= {"gen_ai.operation.name": operation, "gen_ai.request.model": str(model)}
+        attributes |= {"gen_ai.operation.name": operation, "gen_ai.request.model": model}
         self._begin(f"{operation} {model}", run_id, parent_run_id, attributes, SpanKind.CLIENT)
 
     def _begin(
@@ -217,14 +223,19 @@ def _answer_attributes(response: LLMResult) -> dict[str, Any]:
     message = getattr(first, "message", None)
     usage = getattr(message, "usage_metadata", None) or _older_usage(response.llm_output)
     for key in ("input_tokens", "output_tokens"):
-        if isinstance(tokens := usage.get(key), int):
+        if _is_number(tokens := usage.get(key)):
             found[f"gen_ai.usage.{key}"] = tokens
     told: Mapping[str, Any] = getattr(message, "response_metadata", None) or {}
     if isinstance(model := told.get("model_name") or told.get("model"), str):
-        found["gen_ai.response.model"] = model
+        found["gen_ai.response.model"] = span_name(model)
     if isinstance(reason := told.get("finish_reason") or told.get("stop_reason"), str):
-        found["gen_ai.response.finish_reasons"] = [reason]
+        found["gen_ai.response.finish_reasons"] = [span_name(reason)]
     return found
+
+
+def _is_number(value: Any) -> bool:
+    """Whether an attribute can hold it: OTLP has 64 bits for an integer."""
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
 
 
 def _older_usage(output: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -13,11 +13,23 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach
 from opentelemetry.trace import Span, SpanContext, Status, StatusCode
 
-from headrace.error_text import clipped, error_message, error_name
-from headrace.observability.masking import mask_text
+from headrace.error_text import clipped, error_name
+from headrace.observability.masking import masked_message, masked_text
 
-#: Longer messages of errors are cut: a span is no log.
-_MAX_MESSAGE_BYTES = 1000
+#: Longer texts are cut: a span is no log.
+MAX_TEXT_BYTES = 1000
+#: Longer names of spans, models, tools and their calls.
+_MAX_NAME_BYTES = 200
+
+
+def span_text(text: str) -> str:
+    """A text that others have written, for a span: without secrets, bounded, in valid UTF-8."""
+    return masked_text(text, max_bytes=MAX_TEXT_BYTES)
+
+
+def span_name(text: str) -> str:
+    """As :func:`span_text`, for a name."""
+    return masked_text(text, max_bytes=_MAX_NAME_BYTES)
 
 
 class OpenSpan(Span):
@@ -76,7 +88,9 @@ class OpenSpan(Span):
         """Does nothing: the names of headrace's spans are documented."""
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
-        self.open.set_status(status, description)
+        if isinstance(status, Status):
+            description, status = status.description, status.status_code
+        self.open.set_status(status, None if description is None else span_text(description))
 
     def record_exception(
         self,
@@ -85,12 +99,18 @@ class OpenSpan(Span):
         timestamp: int | None = None,
         escaped: bool = False,
     ) -> None:
-        self.open.record_exception(exception, attributes, timestamp, escaped)
+        """As an event without the traceback, which may quote what users wrote."""
+        told = {
+            "exception.type": error_name(exception),
+            "exception.message": masked_message(exception, max_bytes=MAX_TEXT_BYTES),
+            "exception.escaped": str(escaped),
+        }
+        self.open.add_event("exception", {**told, **(attributes or {})}, timestamp)
 
 
 def fail(span: Span, error: BaseException) -> None:
     """Mark a span as failed. No traceback: it may quote what users wrote."""
     name = error_name(error)
-    message = mask_text(error_message(error, max_bytes=_MAX_MESSAGE_BYTES))
+    message = masked_message(error, max_bytes=MAX_TEXT_BYTES)
     span.set_attribute("error.type", name)
-    span.set_status(StatusCode.ERROR, clipped(f"{name}: {message}", _MAX_MESSAGE_BYTES))
+    span.set_status(StatusCode.ERROR, clipped(f"{name}: {message}", MAX_TEXT_BYTES))

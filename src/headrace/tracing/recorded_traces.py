@@ -21,7 +21,7 @@ from opentelemetry.trace import (
 )
 
 from headrace.tracing.graph_callbacks import GraphCallbacks
-from headrace.tracing.open_spans import OpenSpan
+from headrace.tracing.open_spans import OpenSpan, span_name, span_text
 from headrace.tracing.span_source import SpanSource
 from headrace.tracing.trace_context import TraceContext
 from headrace.tracing.tracer import AttemptTrace, RequestTrace, WriteTrace
@@ -170,7 +170,7 @@ def _request_attributes(
     found: dict[str, Any] = {
         "http.request.method": method,
         "http.response.status_code": status,
-        "url.path": scope["path"],
+        "url.path": span_text(scope["path"]),
         "url.scheme": scope.get("scheme", "http"),
         "network.protocol.version": scope.get("http_version", "1.1"),
         "headrace.request_id": scope.get("state", {}).get("request_id", ""),
@@ -183,7 +183,7 @@ def _request_attributes(
         found["server.address"], found["server.port"] = scope["server"]
     for name, value in scope["headers"]:
         if name == b"user-agent":
-            found["user_agent.original"] = value.decode("latin-1")
+            found["user_agent.original"] = span_name(value.decode("latin-1"))
     if status >= _SERVER_FAULT:
         found["error.type"] = str(status)
     return {name: value for name, value in found.items() if value is not None}
@@ -257,7 +257,9 @@ class RecordedAttempt(AttemptTrace):
         if status in _FAILED:
             told = error or {"error": status, "message": ""}
             self._span.set_attribute("error.type", told["error"])
-            self._span.set_status(StatusCode.ERROR, f"{told['error']}: {told['message']}")
+            self._span.set_status(
+                StatusCode.ERROR, span_text(f"{told['error']}: {told['message']}")
+            )
         self._open.finish()
 
 

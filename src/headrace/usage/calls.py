@@ -45,7 +45,7 @@ def reported_tokens(response: LLMResult | None) -> Tokens | None:
         for answer in answers:
             message = getattr(answer, "message", None)
             if isinstance(message, AIMessage) and message.usage_metadata:
-                return _tokens(message.usage_metadata)
+                return counted_tokens(message.usage_metadata)
     return None
 
 
@@ -63,7 +63,8 @@ def from_cache(response: LLMResult) -> bool:
     return any(isinstance(usage, Mapping) and usage.get("total_cost") == 0 for usage in usages)
 
 
-def _tokens(usage: Mapping[str, Any]) -> Tokens:
+def counted_tokens(usage: Mapping[str, Any]) -> Tokens:
+    """The tokens in the ``usage_metadata`` of a message."""
     return Tokens(
         input=_count(usage.get("input_tokens")),
         output=_count(usage.get("output_tokens")),

@@ -9,8 +9,8 @@ from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.tally import ModelUsage, Tokens, UsageTally
 from headrace.database_settings import DatabaseSettings
 from headrace.db import schema
-from headrace.db.faults import translated_faults
-from headrace.db.planner import indexed_connection, indexed_rows
+from headrace.db.batches import delete_in_batches
+from headrace.db.planner import indexed_rows
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
 
@@ -19,6 +19,9 @@ By = Literal["assistant", "thread", "owner", "graph", "model", "day", "run"]
 
 #: A report reads all rows of its time.
 _REPORT_SECONDS = 120.0
+
+#: Rows that one statement deletes.
+_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +102,15 @@ class UsageRepository:
 
         return await retried(read, seconds=READ_SECONDS, operation="spent_before")
 
-    async def delete_expired(self, keep_seconds: float, limit: int) -> int:
-        """Delete the oldest rows whose time is over; returns how many.
+    async def delete_expired(self, keep_seconds: float) -> int:
+        """Delete all rows whose time is over, in batches; returns how many.
 
-        :raises Unavailable: the database could not be reached.
+        :raises Unavailable: the database could not be reached. Finished batches stay deleted.
         """
-        values = {"keep_seconds": keep_seconds, "limit": limit}
-        with translated_faults():
-            async with indexed_connection(self._pool) as connection:
-                cursor = await connection.execute(self._sql["delete_expired"], values)
-            return cursor.rowcount
+        values = {"keep_seconds": keep_seconds}
+        return await delete_in_batches(
+            self._pool, self._sql["delete_expired"], values, limit=_BATCH
+        )
 
 
 def read_report(settings: DatabaseSettings, question: ReportQuestion) -> UsageReport:

@@ -7,9 +7,6 @@ from headrace.usage.repository import UsageRepository
 
 _log = structlog.stdlib.get_logger("headrace.usage")
 
-#: Rows that one statement deletes.
-_BATCH = 1000
-
 
 class UsageSweeper:
     """One per process; any number may sweep at once."""
@@ -27,7 +24,7 @@ class UsageSweeper:
 
     def start(self, tasks: Tasks) -> None:
         tasks.repeat(
-            self._sweep,
+            self.sweep,
             every_seconds=self._interval_seconds,
             jitter=0.3,
             name="usage-sweeper",
@@ -35,17 +32,12 @@ class UsageSweeper:
             skipped_event="usage_kept_longer",
         )
 
-    async def _sweep(self) -> None:
-        if deleted := await self.sweep():
-            _log.info("usage_expired", rows=deleted)
-
     async def sweep(self) -> int:
         """Delete all rows whose time is over, in batches; returns how many they were.
 
-        :raises Unavailable: the database could not be reached; deleted rows stay deleted.
+        :raises Unavailable: the database could not be reached. Finished batches stay deleted.
         """
-        deleted, found = 0, _BATCH
-        while found == _BATCH:
-            found = await self._repository.delete_expired(self._keep_seconds, _BATCH)
-            deleted += found
+        deleted = await self._repository.delete_expired(self._keep_seconds)
+        if deleted:
+            _log.info("usage_expired", rows=deleted)
         return deleted

@@ -12,10 +12,11 @@ from time import monotonic
 
 import structlog
 
-from headrace.errors import TooManyQueuedRuns, Unavailable
+from headrace.errors import TooManyQueuedRuns
 from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
 from headrace.queue.queue import Queue
+from headrace.unavailable_errors import Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 

@@ -2,19 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from contextlib import suppress
 from time import monotonic
 from uuid import UUID
 
 import structlog
 
-from headrace.errors import LeaseLost, Unavailable
+from headrace.errors import LeaseLost
 from headrace.notices.notifier import Notifier
 from headrace.observability.metrics import Metrics
 from headrace.queue.ends import RELEASED
 from headrace.queue.queue import Queue
 from headrace.queue.ready_callers import CallerRuns
 from headrace.queue.rows import Attempt
+from headrace.unavailable_errors import Unavailable
 from headrace.worker.fairness import LimitLog, fair_share
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.quarantine import Quarantine
@@ -27,6 +27,9 @@ _ROUND_SECONDS = 1.0
 #: A process that executes nothing looks for runs of lost processes in each round of claims, but not
 #: more often.
 _IDLE_LOOK_SECONDS = 0.1
+#: How often a process looks for runs that it does not know without a reason to doubt: a claim whose
+#: connection was given up may be committed later.
+_UNKNOWN_SECONDS = 30.0
 #: A claim of ready runs reserves at most this many places while it is under way. Starts in place
 #: use the other places.
 _CLAIMED_AT_ONCE = 20
@@ -62,6 +65,7 @@ class Claims:
         self._look_for_lost_runs_at = 0.0
         self._limit_log = LimitLog(roster.places)
         self._in_doubt = False
+        self._look_for_unknown_at = 0.0
         self._connections = 0
         #: The last round may have left runs that there is room for.
         self._more = False
@@ -108,15 +112,15 @@ class Claims:
     def _may_have_forgotten(self) -> bool:
         """Whether the rows may name this process as the owner of runs that it does not know.
 
-        There are two causes: a start or claim that failed here but was committed, and a failover to
-        an asynchronous standby that lacks the last ends. Other processes take runs only from dead
-        processes, so this process must look for such runs itself.
+        There are two causes: a start or claim that failed here but was committed, perhaps later,
+        and a failover to an asynchronous standby that lacks the last ends. Other processes take
+        runs only from dead processes, so this process must look for such runs itself.
         """
         connections = self._heartbeat.connections
         if connections != self._connections:
             self._in_doubt = self._in_doubt or self._connections > 0
             self._connections = connections
-        return self._in_doubt
+        return self._in_doubt or monotonic() >= self._look_for_unknown_at
 
     async def _take_lost(self) -> list[Attempt]:
         """Claim runs whose process was lost: rescued runs, else a suspect if it may begin here."""
@@ -226,12 +230,16 @@ class Claims:
         if process_id is None:
             return
         self._in_doubt = False
+        self._look_for_unknown_at = monotonic() + _UNKNOWN_SECONDS
         try:
             for token, thread_id in await self._queue.attempts_of(process_id):
                 if self._roster.has(token.run_id):
                     continue
-                with suppress(LeaseLost):
+                try:
                     await self._queue.end_if_owned(token, thread_id, RELEASED)
+                except LeaseLost:
+                    # It was known, and has ended meanwhile.
+                    continue
                 _log.warning("unknown_run_released", run_id=str(token.run_id), thread_id=thread_id)
         except Unavailable:
             self._in_doubt = True

@@ -11,8 +11,8 @@ from uuid import UUID
 
 import structlog
 
-from headrace.errors import Unavailable
 from headrace.lifecycle import Tasks
+from headrace.unavailable_errors import Unavailable
 from headrace.worker.deaths import Deaths
 from headrace.worker.rescuer import Rescuer
 

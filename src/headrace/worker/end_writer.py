@@ -7,13 +7,15 @@ import psycopg
 import structlog
 
 from headrace.db.faults import caller_message
-from headrace.error_text import MAX_BYTES, error_message, error_name
-from headrace.errors import LeaseLost, Unavailable
+from headrace.error_text import MAX_BYTES, error_name
+from headrace.errors import LeaseLost
 from headrace.events.event import RUN_DELETED, stop_error
-from headrace.observability.masking import mask_text
+from headrace.observability.masking import mask_text, masked_message
 from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
 from headrace.queue.queue import Queue
 from headrace.queue.rows import Cause, StopAction, StopRequest
+from headrace.unavailable_errors import Unavailable
+from headrace.webhooks.outbox import Outbox
 from headrace.worker.error_causes import cause_of
 from headrace.worker.execution import Execution, Stop
 
@@ -28,8 +30,9 @@ class EndWriter:
     :param max_error_bytes: longer messages of exceptions are cut.
     """
 
-    def __init__(self, queue: Queue, *, max_error_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, queue: Queue, outbox: Outbox, *, max_error_bytes: int = MAX_BYTES) -> None:
         self._queue = queue
+        self._outbox = outbox
         self._max_error_bytes = max_error_bytes
 
     async def write_surely(self, execution: Execution, end: RunEnd) -> EndedRun | None:
@@ -159,7 +162,8 @@ class EndWriter:
                     end = self.failed(writes.failure, cause)
                 writes = None
             try:
-                return await self._queue.end_if_owned(
+                await self._stage(execution, end)
+                ended = await self._queue.end_if_owned(
                     execution.token, execution.thread_id, end, run=writes, usage=execution.usage
                 )
             except LeaseLost:
@@ -172,8 +176,25 @@ class EndWriter:
             except Exception:
                 if writes is None or writes.failure is None:
                     raise
+            else:
+                if execution.result_json is not None:
+                    self._outbox.wake()
+                return ended
         _log.info("run_taken_over")
         return None
+
+    async def _stage(self, execution: Execution, end: RunEnd) -> None:
+        """Note what the receiver of a webhook is told; the end of the run makes it due.
+
+        :raises Unavailable: the database could not be reached.
+        """
+        if execution.result_json is None or end is RELEASED:
+            return
+        try:
+            await self._outbox.stage(execution.token, execution.result_json)
+        except psycopg.Error:
+            # The receiver is told of the end without values.
+            _log.exception("webhook_values_lost")
 
 
 class _Pauses:
@@ -212,7 +233,8 @@ def _rolled_back(note: str | None) -> RunEnd:
 def error_json(error: BaseException, max_bytes: int = MAX_BYTES) -> dict[str, str]:
     """An exception as clients see it; its message has at most ``max_bytes``."""
     # An error message of a model provider may quote the API key, and clients read this message.
-    message = mask_text(caller_message(error) or error_message(error, max_bytes=max_bytes))
+    told = caller_message(error)
+    message = masked_message(error, max_bytes=max_bytes) if not told else mask_text(told)
     return {"error": error_name(error), "message": message}
 
 

@@ -1,6 +1,12 @@
 """Why a run failed, in one word, for its row, metrics and log."""
 
-from headrace.errors import GraphNotFound, HeadraceError, RequestError, TokenBudgetExceeded
+from headrace.errors import (
+    GraphNotFound,
+    HeadraceError,
+    RequestError,
+    RunEventsExceeded,
+    TokenBudgetExceeded,
+)
 from headrace.queue.rows import Cause
 
 
@@ -17,6 +23,8 @@ def cause_of(
     """
     if isinstance(error, TokenBudgetExceeded):
         return "budget"
+    if isinstance(error, RunEventsExceeded):
+        return "graph"
     if isinstance(error, RequestError) and not isinstance(error, GraphNotFound):
         return "platform" if error.status >= 500 else "graph"
     if not loaded or error is ours or isinstance(error, HeadraceError):

@@ -62,6 +62,7 @@ class Execution:
         "progress",
         "queue_seconds",
         "request",
+        "result_json",
         "stop",
         "stop_message",
         "stopped_at_boundary",
@@ -96,6 +97,8 @@ class Execution:
         self.work = Work()
         #: Asks the graph to stop at the end of a superstep: this process drains.
         self.control = BoundaryControl()
+        #: What the receiver of its webhook is told of its result; None without a webhook.
+        self.result_json: bytes | None = None
         #: The graph has done so, or has not begun: no step will be repeated.
         self.stopped_at_boundary = False
         #: The graph was cancelled, and has not stopped in time.

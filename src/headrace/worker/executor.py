@@ -1,23 +1,14 @@
-"""Executes one run from start to end: the graph, its events, its final row, in that order."""
+"""Executes one run: drives its graph, decides how it ends, and commits that end."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from time import monotonic
-from typing import Any
 
 import structlog
-from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphDrained
-from langgraph.types import Command
 
-from headrace.checkpoints.run_saver import RunSaver
-from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, least_bytes
+from headrace.checkpoints.write_size import least_bytes
 from headrace.containment import contain
 from headrace.events.event import RUN_DELETED
-from headrace.events.modes import Translator
-from headrace.graphs.commands import refuse_unknown_nodes
-from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.lifecycle import Tasks
 from headrace.observability.process import collect_soon
 from headrace.queue.ends import RELEASED, EndedRun, RunEnd, StopAsked
@@ -25,17 +16,14 @@ from headrace.queue.queue import Queue
 from headrace.queue.rows import RunOutcome
 from headrace.setting_groups import WorkerSettings
 from headrace.tracing.tracer import AttemptTrace, Tracer
-from headrace.usage.meter import UsageMeter
 from headrace.user_exit import UserExit
-from headrace.worker.channels import Channels
+from headrace.webhooks.outbox import Outbox
 from headrace.worker.end_writer import EndWriter, end_of_stopped
 from headrace.worker.error_causes import cause_of
 from headrace.worker.execution import Execution, Stop
-from headrace.worker.graph_config import graph_config, use_latest_checkpoint
-from headrace.worker.graph_stream import Part, graph_stream
+from headrace.worker.graph_runner import GraphRunner
 from headrace.worker.run_log import RunLog
 from headrace.worker.run_result import RunResult
-from headrace.worker.starting_point import input_at_start, refuse_unasked
 from headrace.worker.temporary_threads import TemporaryThreads
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -55,37 +43,29 @@ class Executor:
     """Keeps nothing between runs: what belongs to a run is in its :class:`Execution`.
 
     :param release_seconds: how long a graph may take to clean up when the process ends.
-    :param max_checkpoint_bytes: the limit of the saver.
     """
 
     def __init__(
         self,
-        registry: GraphRegistry,
+        runner: GraphRunner,
         queue: Queue,
-        saver: RunSaver,
-        channels: Channels,
         settings: WorkerSettings,
         run_log: RunLog,
         temporary: TemporaryThreads,
         tracer: Tracer,
-        usage: UsageMeter,
+        outbox: Outbox,
         *,
         release_seconds: float = _STOP_SECONDS / 2,
-        max_checkpoint_bytes: int = MAX_CHECKPOINT_BYTES,
     ) -> None:
-        self._registry = registry
-        self._channels = channels
-        self._queue = queue
-        self._saver = saver
+        self._runner = runner
         self._settings = settings
         self._run_log = run_log
         self._temporary = temporary
         self._tracer = tracer
-        self._usage = usage
-        self._end_writer = EndWriter(queue, max_error_bytes=settings.max_error_bytes)
+        self._outbox = outbox
+        self._end_writer = EndWriter(queue, outbox, max_error_bytes=settings.max_error_bytes)
         self._graphs = Tasks()
         self._release_seconds = release_seconds
-        self._max_checkpoint_bytes = max_checkpoint_bytes
 
     async def execute(self, execution: Execution) -> RunResult:
         """Run the graph to its end, and commit that end; never raises for what the graph does.
@@ -97,7 +77,9 @@ class Executor:
         contain()
         result = RunResult()
         execution.trace = self._begin_trace(execution)
-        result.ended = await self._end(execution, await self._end_of_drive(execution, result))
+        ended = await self._end_of_drive(execution, result)
+        self._note_result(execution, result)
+        result.ended = await self._end(execution, ended)
         end = result.ended.end if result.ended is not None else _LOST
         execution.trace.end(end.status, error=end.error, interrupted=result.interrupted)
         return result
@@ -144,6 +126,16 @@ class Executor:
             _log.exception("run_not_driven")
             return self._end_writer.failed(fault)
 
+    def _note_result(self, execution: Execution, result: RunResult) -> None:
+        """Note what the receiver of the run's webhook is told, if it has one."""
+        if not execution.request.kwargs.get("webhook"):
+            return
+        try:
+            execution.result_json = result.told(max_bytes=self._outbox.max_payload_bytes)
+        except BaseException:
+            # The values may be of a class of the user.
+            _log.exception("values_not_read")
+
     async def _settle_events(self, execution: Execution, end: RunEnd) -> None:
         """Store the last events before the end: after it, the fence refuses them."""
         try:
@@ -189,7 +181,7 @@ class Executor:
             # It has waited in the queue until its deadline.
             return self._timed_out(execution)
         graph = self._graphs.start(
-            self._run_graph(execution, result), name=f"graph-{execution.run_id}"
+            self._runner.run(execution, result), name=f"graph-{execution.run_id}"
         )
         execution.graph = graph
         left = min(self._settings.run_timeout_seconds, execution.deadline_at - monotonic())
@@ -235,134 +227,3 @@ class Executor:
                 _log.warning("run_failed", exc_info=original)
         cause = cause_of(error, ours=failed_write, loaded=execution.progress.loaded)
         return self._end_writer.failed(error, cause)
-
-    async def _run_graph(self, execution: Execution, result: RunResult) -> None:
-        request, kwargs = execution.request, execution.request.kwargs
-        await self._channels.continue_attempt(execution.channel, execution.token)
-        execution.channel.publish("metadata", _metadata_event(execution))
-        config = self._config(execution)
-        calls = await self._usage.begin(
-            execution.usage, tenant=request.tenant, owner=request.principal.identity
-        )
-        with (
-            calls.counted(),
-            execution.work.entered(),
-            execution.trace.entered(),
-            self._saver.run(
-                execution.token,
-                durability=kwargs["durability"],
-                fresh_thread=request.thread_id if execution.attempt.fresh_thread else None,
-                usage=execution.usage,
-            ) as writes,
-        ):
-            execution.writes = writes
-            writes.trace = execution.trace
-            await self._stream_graph(execution, result, config)
-            if not execution.stopped_at_boundary:
-                await writes.store_command()
-
-    def _config(self, execution: Execution) -> RunnableConfig:
-        request = execution.request
-        config = graph_config(
-            request.kwargs,
-            run_id=request.run_id,
-            thread_id=request.thread_id,
-            assistant_id=request.assistant_id,
-            graph_id=request.graph_id,
-            principal=request.principal,
-            metadata={**execution.attempt.metadata, "run_attempt": execution.attempt.number},
-            request_id=request.request_id,
-            recursion_limit=self._settings.recursion_limit,
-        )
-        execution.trace.observe(config)
-        return config
-
-    async def _stream_graph(
-        self, execution: Execution, result: RunResult, config: RunnableConfig
-    ) -> None:
-        request, kwargs = execution.request, execution.request.kwargs
-        given = await input_at_start(self._saver, config, execution)
-        async with self._registry.for_run(
-            request.graph_id, config, access="threads.create_run", context=kwargs["context"]
-        ) as graph:
-            try:
-                await self._execute(graph, given, config, execution, result)
-            except (Exception, asyncio.CancelledError):
-                await result.final_state.read(graph, request.thread_id)
-                raise
-
-    async def _execute(
-        self,
-        graph: Graph,
-        given: Any,
-        config: RunnableConfig,
-        execution: Execution,
-        result: RunResult,
-    ) -> None:
-        kwargs, failed = execution.request.kwargs, True
-        refuse_unknown_nodes(graph.nodes, kwargs)
-        if kwargs.get("strict_resume") and isinstance(given, Command):
-            await refuse_unasked(graph, given.resume, config, execution)
-        execution.progress.begin(graph)
-        control = execution.control
-        if kwargs["command"] is not None:
-            # A graph that stopped before it has applied its command would lose it.
-            control.hold()
-        elif kwargs["durability"] != "exit":
-            # With ``exit``, LangGraph writes no checkpoint of a nested graph that stops.
-            control.stop_inside(graph)
-        try:
-            chunks = graph_stream(graph, given, kwargs, config, control)
-            await self._follow(chunks, execution, result)
-            failed = False
-        except GraphDrained:
-            # A node may have stopped a graph of its own.
-            if not control.asked:
-                raise
-            execution.stopped_at_boundary, failed = True, False
-        finally:
-            execution.progress.end(failed=failed)
-        if result.interrupted and not execution.stopped_at_boundary:
-            # The next run on the thread must not resume from an older checkpoint.
-            use_latest_checkpoint(config)
-            result.note_state(await graph.aget_state(config))
-
-    async def _follow(
-        self,
-        chunks: AsyncIterator[Part],
-        execution: Execution,
-        result: RunResult,
-    ) -> None:
-        """Take what the graph streams: for its result, its progress and its events."""
-        channel, progress, writes = execution.channel, execution.progress, execution.writes
-        translator = Translator(frozenset(execution.request.kwargs["stream_mode"]))
-        async for part in chunks:
-            namespace, mode, chunk = part if len(part) == 3 else ((), *part)
-            if mode != "events" and writes is not None and writes.may_hold_command:
-                # The graph goes on, so it has applied its command.
-                await writes.store_command()
-                execution.control.free()
-            if not namespace and mode in ("values", "updates"):
-                progress.note(mode, chunk)
-                result.note_chunk(mode, chunk)
-            if progress.first_event_seconds is None and translator.shows(mode):
-                progress.note_event(mode, chunk)
-            if channel.wanted and not self._exceeds_checkpoint(mode, chunk):
-                for name, data in translator.events(namespace, mode, chunk):
-                    channel.publish(name, data)
-                    if channel.full:
-                        await channel.room()
-
-    def _exceeds_checkpoint(self, mode: str, chunk: Any) -> bool:
-        """Whether a chunk is too large for a checkpoint: the run fails at its next checkpoint.
-
-        Do not send such a chunk: its JSON would take twice its size in memory. Chunks of messages
-        are not measured: they come thousands a second, and almost all of them are tokens.
-        """
-        return (
-            mode not in ("messages", "custom") and least_bytes(chunk) > self._max_checkpoint_bytes
-        )
-
-
-def _metadata_event(execution: Execution) -> dict[str, Any]:
-    return {"run_id": str(execution.run_id), "attempt": execution.attempt.number}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import structlog
 from langgraph.types import StateSnapshot
 
+from headrace.checkpoints.serializer import showing_values
 from headrace.events.json_encoding import storable
 from headrace.graphs.registry import Graph
 from headrace.queue.ends import RunEnd
@@ -18,7 +19,7 @@ _log = structlog.stdlib.get_logger("headrace.worker")
 _READ_SECONDS = 2.0
 
 #: Errors which say that the run was refused before it did anything.
-_REFUSED = ("ResumeRefused",)
+_REFUSED = ("ResumeRefused", "TypeNotAllowed")
 
 
 @dataclass(slots=True)
@@ -30,8 +31,9 @@ class FinalState:
     async def read(self, graph: Graph, thread_id: str) -> None:
         """Read the state, because the graph has broken off."""
         try:
-            async with asyncio.timeout(_READ_SECONDS):
-                self.snapshot = await graph.aget_state(config_of(thread_id))
+            with showing_values():
+                async with asyncio.timeout(_READ_SECONDS):
+                    self.snapshot = await graph.aget_state(config_of(thread_id))
         except Exception:
             # The thread's row stays as it is.
             _log.info("thread_state_unknown", thread_id=thread_id, exc_info=True)

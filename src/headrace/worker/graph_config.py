@@ -2,7 +2,7 @@
 
 The ids of the run are in ``configurable`` and in ``metadata``, as on LangGraph's server. The keys
 of the client win, except the keys that name the run, its thread, assistant and graph, its caller
-(``langgraph_auth_user_id``) or its request.
+(``user_id``, ``langgraph_auth_user``) or its request. A caller that nobody knows may name a user.
 """
 
 from typing import Any, cast
@@ -10,8 +10,12 @@ from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 
-from headrace.auth.principal import ANONYMOUS, Principal
+from headrace.auth.principal import Principal
+from headrace.auth.run_callers import without_forged_caller
+from headrace.auth.user import user_of
+from headrace.checkpoints.scoped_store import RunStore
 from headrace.graphs.commands import graph_command
+from headrace.graphs.configuration import runtime_for_run
 
 
 def graph_config(
@@ -28,17 +32,18 @@ def graph_config(
 ) -> RunnableConfig:
     """The configuration of one execution of a graph."""
     stored = kwargs["config"]
-    identity = "" if principal == ANONYMOUS else principal.identity
+    identity = "" if principal.is_anonymous else principal.identity
     configurable = {
         "user_id": identity,
         "checkpoint_ns": "",
-        **stored["configurable"],
+        **without_forged_caller(stored["configurable"], principal),
         "run_id": str(run_id),
         "thread_id": thread_id,
         "graph_id": graph_id,
         "assistant_id": str(assistant_id),
         "langgraph_auth_user_id": identity,
         "langgraph_request_id": request_id,
+        **_user(principal),
     }
     config: dict[str, Any] = {
         "recursion_limit": recursion_limit,
@@ -48,6 +53,25 @@ def graph_config(
         "metadata": {**stored.get("metadata", {}), **metadata, "run_id": str(run_id)},
     }
     return cast("RunnableConfig", config)
+
+
+def _user(principal: Principal) -> dict[str, Any]:
+    """Who calls. No caller can say it of itself."""
+    if principal.is_anonymous:
+        return {}
+    return {
+        "user_id": principal.identity,
+        "langgraph_auth_user": user_of(principal),
+        "langgraph_auth_permissions": list(principal.permissions),
+    }
+
+
+def with_store(config: RunnableConfig, store: Any) -> RunnableConfig:
+    """The configuration for a graph that sees a scope of the store, also in its own threads."""
+    if not isinstance(store, RunStore) or store.scope is None:
+        return config
+    wiring = runtime_for_run(store.of(store.scope))
+    return cast("RunnableConfig", {**config, "configurable": {**config["configurable"], **wiring}})
 
 
 def checkpoints_in(config: RunnableConfig) -> list[RunnableConfig]:

@@ -5,8 +5,11 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 
-from headrace.events.modes import graph_modes
+from headrace.checkpoints.upstream import STREAMS_BLOCKS
+from headrace.events.modes import Translator, graph_modes
+from headrace.events.protocol_events import PROTOCOL_MODES, ProtocolTranslator
 from headrace.graphs.context import known_context
+from headrace.graphs.resumes import is_map
 from headrace.worker.boundary import BoundaryControl
 
 #: (mode, chunk) of the top graph, or (namespace, mode, chunk).
@@ -38,9 +41,37 @@ def graph_stream(
         "output_keys": graph.output_channels,
         "control": control,
     }
+    if is_of_protocol(kwargs):
+        return _of_protocol(graph, given, config, options)
     if "events" not in kwargs["stream_mode"]:
         return cast("AsyncIterator[Part]", graph.astream(given, config, **options))
     return _with_events(graph, given, config, options)
+
+
+def is_of_protocol(kwargs: dict[str, Any]) -> bool:
+    """Whether the run was started through the streaming protocol v3."""
+    return kwargs.get("protocol") == "v3"
+
+
+def translator_for(kwargs: dict[str, Any], graph_id: str) -> Translator | ProtocolTranslator:
+    """What makes events of the graph's chunks."""
+    if not is_of_protocol(kwargs):
+        return Translator(frozenset(kwargs["stream_mode"]))
+    resume = (kwargs["command"] or {}).get("resume")
+    return ProtocolTranslator(graph_id, list(resume or ()) if is_map(resume) else ())
+
+
+async def _of_protocol(
+    graph: Any, given: Any, config: RunnableConfig, options: dict[str, Any]
+) -> AsyncIterator[Part]:
+    blocks = {**config, "configurable": {**config["configurable"], STREAMS_BLOCKS: True}}
+    options = {**options, "stream_mode": list(PROTOCOL_MODES), "subgraphs": True}
+    async for part in graph.astream(given, blocks, version="v2", **options):
+        chunk = part["data"]
+        if part.get("interrupts") and type(chunk) is dict:
+            # As in the other forms of the stream.
+            chunk = {**chunk, "__interrupt__": part["interrupts"]}
+        yield part["ns"], part["type"], chunk
 
 
 async def _with_events(

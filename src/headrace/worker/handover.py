@@ -10,8 +10,8 @@ from time import monotonic
 
 import structlog
 
-from headrace.errors import Unavailable
 from headrace.queue.queue import Queue
+from headrace.unavailable_errors import Unavailable
 from headrace.worker.execution import Execution
 from headrace.worker.heartbeat import Heartbeat
 from headrace.worker.roster import Roster

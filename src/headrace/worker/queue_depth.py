@@ -5,11 +5,11 @@ from time import monotonic
 
 import structlog
 
-from headrace.errors import Unavailable
 from headrace.lifecycle import Tasks
 from headrace.observability.figures import QueueFigures, UnservedGraph
 from headrace.observability.slots import StatusBoard
 from headrace.queue.queue import Queue
+from headrace.unavailable_errors import Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.queue")
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
-from headrace.errors import Draining
+from headrace.auth.principal import Principal
 from headrace.lifecycle import Tasks
 from headrace.notices.notifier import Notifier
 from headrace.queue.queue import Queue
@@ -18,6 +18,7 @@ from headrace.queue.rows import (
     StopAction,
     StopRequest,
 )
+from headrace.unavailable_errors import Draining
 from headrace.worker.admission import Admission
 from headrace.worker.handover import Handover
 from headrace.worker.roster import Roster
@@ -115,7 +116,7 @@ class Queueing:
 
     async def cancel(
         self,
-        tenant: str,
+        principal: Principal,
         run_ids: Sequence[UUID],
         action: StopAction,
         message: str,
@@ -127,7 +128,7 @@ class Queueing:
         :param message: a sentence, for the errors of the runs.
         :param note: why, in the words of the client who asks; for rows, log and streams.
         """
-        cancelled = await self._queue.cancel(tenant, run_ids, action, message, reason, note)
+        cancelled = await self._queue.cancel(principal, run_ids, action, message, reason, note)
         asked = StopRequest(action, reason, note)
         for one in cancelled:
             if one.state == "unknown":

@@ -38,8 +38,8 @@ class RunLog:
         """A run was put into the queue.
 
         :param reason: ``busy`` (another run has its thread), ``full`` (all places are taken),
-            ``share`` (its caller has its share of them), ``delayed``, ``draining``, or ``not_here``
-            (this process executes no runs, or has no lease).
+            ``share`` (its caller has its share of them), ``delayed``, ``cron`` (a cron has made
+            it), ``draining``, or ``not_here`` (this process executes no runs, or has no lease).
         """
         _log.info("run_queued", **_names(request), reason=reason)
         if request.multitask_strategy in ("interrupt", "rollback"):

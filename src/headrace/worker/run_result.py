@@ -7,9 +7,11 @@ from typing import Any
 import structlog
 from langgraph.types import StateSnapshot
 
-from headrace.events.json_encoding import storable
+from headrace.checkpoints.write_size import least_bytes
+from headrace.events.json_encoding import encode_json, json_pieces, storable
 from headrace.queue.ends import EndedRun, RunEnd
 from headrace.states.reader import interrupts_by_task, run_interrupts
+from headrace.webhooks.payloads import result_json
 from headrace.worker.final_state import FinalState
 
 _log = structlog.stdlib.get_logger("headrace.worker")
@@ -59,6 +61,22 @@ class RunResult:
             run_interrupts=self.run_interrupts,
         )
 
+    def told(self, *, max_bytes: int) -> bytes:
+        """What the receiver of a webhook is told: the last values, and what the thread waits for.
+
+        :param max_bytes: larger values are left out.
+        """
+        snapshot = self.final_state.snapshot
+        values = self.values
+        if values is None and snapshot is not None:
+            values = snapshot.values
+        if type(values) is dict:
+            values = {key: value for key, value in values.items() if key != "__interrupt__"}
+        waiting = None
+        if self.interrupted:
+            waiting = encode_json(self.streamed_interrupts or list(self.run_interrupts))
+        return result_json(_encoded(values, max_bytes), waiting, max_bytes=max_bytes)
+
     def answer(self) -> Any:
         """The last values with all interrupts; None if they cannot be read.
 
@@ -74,3 +92,16 @@ class RunResult:
             # The values may be a dict class of the user.
             _log.exception("values_not_read")
             return None
+
+
+def _encoded(values: Any, max_bytes: int) -> bytes | None:
+    """The values as JSON; None if they are too large, without encoding all of them."""
+    if least_bytes(values) > max_bytes:
+        return None
+    pieces, size = [], 0
+    for piece in json_pieces(values):
+        size += len(piece)
+        if size > max_bytes:
+            return None
+        pieces.append(piece)
+    return b"".join(pieces)

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import structlog
 
-from headrace.errors import Unavailable
 from headrace.event_settings import EventSettings
 from headrace.lifecycle import Signal, Tasks
 from headrace.notices.notifier import Listeners
 from headrace.queue.queue import Queue
+from headrace.unavailable_errors import Unavailable
 from headrace.worker.execution import Execution
 from headrace.worker.roster import Roster
 

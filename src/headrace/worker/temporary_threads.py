@@ -12,10 +12,10 @@ from time import monotonic
 import psycopg
 import structlog
 
-from headrace.errors import Unavailable
 from headrace.isolation import for_each_sound
 from headrace.lifecycle import Tasks
 from headrace.queue.queue import Queue
+from headrace.unavailable_errors import Unavailable
 
 _log = structlog.stdlib.get_logger("headrace.worker")
 

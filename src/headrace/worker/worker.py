@@ -1,4 +1,4 @@
-"""The run worker of a process: starts, queues, claims and cancels runs, and ends them in order."""
+"""The run worker of a process: starts, queues and cancels runs, and ends them in order."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from uuid import UUID
 
 import structlog
 
-from headrace.errors import RequestError, ThreadBusy, Unavailable
+from headrace.auth.principal import Principal
+from headrace.errors import RequestError, ThreadBusy
 from headrace.lifecycle import Supervision, Tasks
 from headrace.notices.notifier import Notifier
 from headrace.observability.figures import CallerFigures
@@ -24,12 +25,14 @@ from headrace.queue.rows import (
     StopAction,
 )
 from headrace.setting_groups import WorkerSettings
+from headrace.unavailable_errors import Unavailable
 from headrace.worker.admission import Admission
 from headrace.worker.channels import Channels
+from headrace.worker.claim_rounds import ClaimRounds
 from headrace.worker.claims import Claims
 from headrace.worker.deaf_runs import DeafRuns
-from headrace.worker.execution import Execution, Stop
-from headrace.worker.executions import LEASE_LOST, Executions
+from headrace.worker.execution import Execution
+from headrace.worker.executions import Executions
 from headrace.worker.executor import Executor
 from headrace.worker.fairness import caller_figures
 from headrace.worker.handover import Handover
@@ -86,7 +89,7 @@ class Worker:
         self._queueing = Queueing(
             queue, notifier, roster, self._handover, admission, run_log, self._tasks
         )
-        self._quarantine = Quarantine(settings, roster)
+        quarantine = Quarantine(settings, roster)
         self._executions = Executions(
             executor,
             heartbeat,
@@ -94,7 +97,7 @@ class Worker:
             notifier,
             roster,
             stop_requests,
-            self._quarantine,
+            quarantine,
             self._deaf_runs,
             self._handover,
             metrics,
@@ -106,13 +109,14 @@ class Worker:
             queue,
             heartbeat,
             roster,
-            self._quarantine,
+            quarantine,
             notifier,
             metrics,
             run_log,
             graph_ids=graph_ids,
             apart_seconds=settings.apart_seconds,
         )
+        self._rounds = ClaimRounds(self._claims, self._executions, roster, quarantine, self._tasks)
 
     @property
     def running(self) -> int:
@@ -156,7 +160,7 @@ class Worker:
         """Claim runs, and watch over the lease, from now on."""
         self._loops.keep(self._drop_runs_when_lease_is_lost, name="lost-lease")
         if self._roster.enabled:
-            self._loops.keep(self._claim_until_drained, name="claims")
+            self._loops.keep(self._rounds.until_drained, name="claims")
 
     @property
     def lease_left_seconds(self) -> float | None:
@@ -171,6 +175,7 @@ class Worker:
         :raises AssistantChanged: the assistant is not the one that the request was made from.
         :raises RunForgotten: an earlier try has created the run, and it is deleted.
         :raises TooManyQueuedRuns: too many runs of its caller wait already.
+        :raises SlotTaken: its cron has made the run of the slot already, or has changed.
         :raises Unavailable: this process cannot start or queue the run, or does not know whether it
             did. If the run was committed, it is executed.
         """
@@ -210,6 +215,8 @@ class Worker:
 
     def _why_queued(self, request: RunRequest) -> str | None:
         """Why this process may not start the run in place; None: it may."""
+        if request.slot is not None:
+            return "cron"
         if request.after_seconds > 0:
             return "delayed"
         if not self._roster.enabled or not request.in_place or self._heartbeat.process_id is None:
@@ -253,7 +260,7 @@ class Worker:
 
     async def cancel(
         self,
-        tenant: str,
+        principal: Principal,
         run_ids: Sequence[UUID],
         action: StopAction,
         message: str,
@@ -261,12 +268,17 @@ class Worker:
         note: str | None = None,
     ) -> list[Cancellation]:
         """See :meth:`Queueing.cancel`."""
-        return await self._queueing.cancel(tenant, run_ids, action, message, reason, note)
+        return await self._queueing.cancel(principal, run_ids, action, message, reason, note)
 
     @property
     def executes(self) -> bool:
         """Whether this process executes runs at all."""
         return self._roster.enabled
+
+    @property
+    def takes_runs(self) -> bool:
+        """Whether this process executes runs, and takes new ones still."""
+        return self._roster.enabled and not self._roster.draining
 
     @property
     def has_successor(self) -> bool:
@@ -325,55 +337,6 @@ class Worker:
         while True:
             await self._heartbeat.until_lost()
             self.drop_all()
-
-    async def _claim_until_drained(self) -> None:
-        while not self._roster.draining:
-            # A separate task: when this loop is cancelled, the claim still goes through.
-            await self._tasks.start(self._claim_round(), name="claim")
-            await self._claims.until_next_round()
-        # Wait until ``stop`` cancels this loop: a loop that ends by itself is reported as a fault.
-        await asyncio.Event().wait()
-
-    async def _claim_round(self) -> None:
-        try:
-            await self._claim()
-        finally:
-            self._roster.end_round()
-
-    async def _claim(self) -> None:
-        try:
-            claimed = await self._claims.take()
-        except Unavailable as fault:
-            _log.warning("claim_skipped", cause=fault.code)
-            return
-        for attempt in claimed:
-            try:
-                self._begin_claimed(attempt)
-            except Exception:
-                # Its row says that it is executed here: the next round gives it back.
-                run_id = attempt.request.run_id
-                _log.exception("claimed_run_not_begun", run_id=str(run_id))
-                self._quarantine.end(run_id)
-                self._claims.doubt()
-
-    def _begin_claimed(self, attempt: Attempt) -> None:
-        earlier = self._roster.executions.get(attempt.request.run_id)
-        if earlier is None:
-            self._executions.begin(attempt)
-            return
-
-        async def begin_after_earlier() -> None:
-            # The earlier attempt has lost the run, and has not noticed it yet.
-            earlier.ask_to_stop(Stop.LEASE_LOST, LEASE_LOST)
-            await earlier.until_finished()
-            await asyncio.sleep(0)
-            try:
-                self._executions.begin(attempt)
-            except Exception:
-                self._claims.doubt()
-                raise
-
-        self._tasks.start(begin_after_earlier(), name=f"after-{attempt.request.run_id}")
 
     def _begin_without_client(self, request: RunRequest, starting: asyncio.Task[Attempt]) -> None:
         """Execute or queue a run whose client left while the run was being started."""

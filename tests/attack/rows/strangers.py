@@ -103,14 +103,14 @@ async def _read_metrics(attacker: Attacker, public: bool) -> None:
 
 
 #: What is sent at once, and what follows each second.
-_HEAD = b"POST /threads HTTP/1.1\r\nhost: here\r\n"
+_HEAD = b"POST /threads HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 _SLOW = {
     "silent": (b"", b""),
     "half a head": (_HEAD, b""),
     "half a body": (_HEAD + b"content-length: 1000\r\n\r\n{", b""),
     "a byte a second": (_HEAD + b"a: ", b"b"),
     "a body of a byte a second": (_HEAD + b"content-length: 1000\r\n\r\n{", b" "),
-    "answers that nobody reads": (b"GET /health HTTP/1.1\r\nhost: here\r\n\r\n" * 16, b""),
+    "answers that nobody reads": (b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n" * 16, b""),
 }
 
 

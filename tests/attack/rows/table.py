@@ -1,6 +1,16 @@
 """All rows, in order."""
 
-from tests.attack.rows import Row, canaries, filters, places, strangers, streams, values
+from tests.attack.rows import (
+    Row,
+    canaries,
+    filters,
+    framing,
+    injection,
+    places,
+    strangers,
+    streams,
+    values,
+)
 
 ROWS = {
     row.number: row
@@ -36,5 +46,9 @@ ROWS = {
         ),
         Row(16, "events of 50 MB to quick, slow and stalled readers", streams.large_events),
         Row(17, "secrets everywhere, forged log lines", canaries.plant),
+        Row(18, "SQL, paths and operators in every field that searches", injection.search),
+        Row(19, "ends of lines in all that a stream repeats", injection.break_lines),
+        Row(20, "deep bodies on every route, bodies of 1 GB by chunks", framing.sink),
+        Row(21, "requests within requests, no key", framing.smuggle),
     )
 }

@@ -72,6 +72,18 @@ facts.copied = contents((await threads.getState((await threads.copy(id)).thread_
 await threads.delete(id);
 facts.missing = await threads.get(id).catch((error) => [error.status, error.message]);
 
+const { crons } = client;
+const daily = { schedule: "0 5 * * *", input, metadata: { by: mark } };
+const cron = await crons.create("talker", { ...daily, onRunCompleted: "keep" });
+facts.cron = [cron.on_run_completed, cron.thread_id];
+const owner = (await threads.create()).thread_id;
+facts.bound = (await crons.createForThread(owner, "talker", daily)).thread_id === owner;
+facts.crons = (await crons.search({ metadata: { by: mark }, sortBy: "created_at" })).length;
+facts.counted = await crons.count({ metadata: { by: mark } });
+await crons.delete(cron.cron_id);
+await threads.delete(owner);
+facts.left = await crons.count({ metadata: { by: mark } });
+
 await store.putItem(["js", "notes"], "k", { a: 1 });
 facts.item = (await store.getItem(["js", "notes"], "k")).value;
 facts.items = (await store.searchItems(["js"])).items.length;

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.clients.known import KNOWN
 from tests.clients.replay import Difference
-from tests.clients.side_by_side.chapters import ALONE, CHAPTERS
+from tests.clients.side_by_side.chapters import ALONE, CHAPTERS, FIRST
 from tests.clients.side_by_side.listed import LISTED
 from tests.clients.side_by_side.play import Side, Step, differences
 
@@ -47,7 +47,10 @@ async def compare(official: str, ours: str, chapters: Sequence[str] = ()) -> Rep
             await _play(name, CHAPTERS[name](), official, ours, report)
 
     wanted = [name for name in CHAPTERS if not chapters or name in chapters]
-    await asyncio.gather(*[play(name) for name in wanted if name not in ALONE])
+    for name in wanted:
+        if name in FIRST:
+            await play(name)
+    await asyncio.gather(*[play(name) for name in wanted if name not in ALONE | FIRST])
     for name in wanted:
         if name in ALONE:
             await play(name)

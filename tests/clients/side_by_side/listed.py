@@ -4,6 +4,8 @@ An entry that no step needs any more fails the comparison, as a difference witho
 """
 
 from tests.clients.known import Known
+from tests.clients.side_by_side.listed_crons import CRONS
+from tests.clients.side_by_side.listed_protocol import PROTOCOL
 
 #: Of both answers a refusal, the official one first.
 _REFUSALS = r"^(0 .*|4\d\d.*) -> 4\d\d"
@@ -12,6 +14,8 @@ _TAKEN = r"^(200|500.*|0 .*) -> 422"
 _FOUND = r" -> 200$"
 
 LISTED: list[Known] = [
+    *CRONS,
+    *PROTOCOL,
     # Everywhere
     Known(
         "different",
@@ -93,7 +97,7 @@ LISTED: list[Known] = [
         "`config` is what its last run",
         r"\$\.config\.(tags|metadata|recursion_limit|max_concurrency|run_name|nobody"
         r"|configurable\.a)",
-        "left by config=",
+        "left by config=|^runs_make_threads: ",
     ),
     Known(
         "better",
@@ -124,15 +128,17 @@ LISTED: list[Known] = [
     Known(
         "better",
         "a batch's runs say their `graph_id`",
-        r"\$\[\]\.metadata\.graph_id",
-        "odd: payloads",
+        r"\$(\[\])?\.metadata\.graph_id",
+        "odd: payloads|^runs_make_threads: kept$",
     ),
-    Known("better", "The run may be `running` already", r"\$\[\]\.status", "odd: payloads"),
+    Known(
+        "better", "The run may be `running` already", r"\$(\[\])?\.status", "odd: payloads|: kept$"
+    ),
     Known(
         "different",
         "`kwargs` of a run: what the caller said",
-        r"\$\.kwargs\.config\.metadata\.(assistant_id|created_by|graph_id|run_attempt)",
-        "^runs_are_made: .*background config=",
+        r"\$\.kwargs\.config\.metadata\.(assistant_id|created_by|graph_id|mark|run_attempt)",
+        "^runs_are_made: .*background config=|^runs_make_threads: kept$",
     ),
     Known(
         "different",
@@ -249,8 +255,30 @@ LISTED: list[Known] = [
     # Store
     Known("better", "a key that is empty", "status", r"(key|delete): key=''", _TAKEN),
     Known("better", "`ttl` is above 0", "status", "items_are_stored: ttl: ttl=", _TAKEN),
-    Known("different", "fields to index are 422", "status", "index: index=", _TAKEN),
-    Known("better", "`query` is 422 while", "status", "query: query=", _TAKEN),
+    Known("same", "Without `store.index`, paths are 422", "status", "index: index=", _TAKEN),
+    Known("better", "`query` needs `store.index` (422 without)", "status", "query: query=", _TAKEN),
+    Known(
+        "better",
+        "an object without operators, whose keys are compared",
+        "status",
+        r"filter: filter=\{'n': \{'a'",
+        _TAKEN,
+    ),
+    Known(
+        "better",
+        "there a missing key counts as `null`",
+        r"\$\.items\[\]",
+        r"filter: filter=\{'nobody': ",
+    ),
+    Known(
+        "better",
+        "Comparisons of values of several types work",
+        "status",
+        r"filter: filter=\{'n': \{'\$gt': 'text|: everywhere$",
+        r"^(400|500).* -> 200$",
+    ),
+    Known("better", "there only the last one counts", r"\$", r"get of \w+\.\w+\.o$", "^None -> "),
+    Known("better", "an empty label is 422", "status", r"get of \.x$", "^200 -> 422"),
     Known(
         "better", "`limit=0` finds nothing", r"\$\.items\[\]", "items_are_stored: limit: limit=0"
     ),
@@ -270,14 +298,26 @@ LISTED: list[Known] = [
     ),
     Known(
         "better",
-        "What that server has and headrace has not is 501",
+        "A door that is not open is 404 `door_closed`",
         "status",
-        "^(jobs_are_scheduled|other_protocols_are_spoken)|GET /runs/crons",
-        "-> 501",
+        "^other_protocols_are_spoken",
+        "-> 404",
     ),
-    Known("same", "Another type than JSON is 422", "status", ": text$", _TAKEN),
+    Known(
+        "different",
+        "415: a page of another origin can send them unasked",
+        "status",
+        "^routes_are_asked_oddly: (no type|text|form)$",
+        "-> 415",
+    ),
     Known("better", "422 with the limit that was met", "status", ": deep$", _TAKEN),
     Known("better", "404 and 405 say what to change", "status", "GET /threads/$", "-> 404"),
+    Known(
+        "better",
+        "the client is redirected to the path without it",
+        r"headers\.location",
+        r"GET /threads/\$thread/$",
+    ),
     Known(
         "different",
         "A checkpoint has only the ids of `configurable`",

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -20,10 +21,10 @@ _PATIENCE_SECONDS = 30.0
 _BROKEN = 500
 #: Between two looks at what will be there after a while.
 _AGAIN_SECONDS = 0.05
-#: After so many it is compared as it is.
-_LOOKS = 100
 #: Of streams that do not end by themselves so many events are read.
 _EVENTS = 200
+#: Headers of an answer that clients read.
+_READ = ("content-location", "location", "x-pagination-total", "x-pagination-next")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Step:
         status, this one is played and not compared.
     :ivar until: parts of the answer, by their keys, as they will be after a while: the call is made
         again until then. A tuple: any of these.
+    :ivar within: after so many seconds it is compared as it is.
     """
 
     title: str
@@ -47,6 +49,7 @@ class Step:
     keep: Mapping[str, str] = field(default_factory=dict)
     after: str = ""
     until: Mapping[str, Any] = field(default_factory=dict)
+    within: float = 10.0
 
 
 @dataclass
@@ -62,6 +65,8 @@ class Outcome:
     value: Any = None
     events: list[tuple[str, Any]] | None = None
     words: str = ""
+    #: Those that clients read, of an answer over HTTP.
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, path: str) -> Any:
         """A part of the answer, or None; of a stream, by the name of an event first."""
@@ -94,7 +99,8 @@ class Side:
         arguments = self._filled(dict(step.arguments))
         call = self._filled(step.call)
         outcome = await self._outcome(call, arguments)
-        for _ in range(_LOOKS):
+        end = monotonic() + step.within
+        while monotonic() < end:
             if all(_is(outcome.at(path), wanted) for path, wanted in step.until.items()):
                 break
             await asyncio.sleep(_AGAIN_SECONDS)
@@ -132,12 +138,13 @@ class Side:
     async def _ask(self, call: str, arguments: dict[str, Any]) -> Outcome:
         method, path = call.split(" ", 1)
         answer = await self._http.request(method, path, **arguments)
+        headers = {name: answer.headers[name] for name in _READ if name in answer.headers}
         if answer.is_error:
             return Outcome(answer.status_code, words=_line(answer.text))
         try:
-            return Outcome(answer.status_code, answer.json())
+            return Outcome(answer.status_code, answer.json(), headers=headers)
         except ValueError:
-            return Outcome(answer.status_code, answer.text)
+            return Outcome(answer.status_code, answer.text, headers=headers)
 
     def _filled(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -178,6 +185,7 @@ def differences(official: Outcome, ours: Outcome) -> Iterator[Difference]:
             f"{ours.status} {ours.words}".strip(),
         )
         return
+    yield from _values(dict(official.headers), dict(ours.headers), "headers")
     if official.events is None or ours.events is None:
         yield from _values(_plain(official.value), _plain(ours.value), "$")
         return

@@ -49,16 +49,20 @@ tokens = one_node(MessagesState, "model", call_model).compile()
 class Steps(TypedDict, total=False):
     done: Annotated[list[int], operator.add]
     seconds: float
+    last_seconds: float
 
 
 def make_slow() -> StateGraph[Any, Any, Any, Any]:
-    """Three steps of ``seconds`` each; announces each step before it sleeps."""
+    """Three steps of ``seconds`` each; announces each step before it sleeps. The third one lasts
+    ``last_seconds``, if that is given.
+    """
     builder = StateGraph(Steps)
     for number in range(3):
 
         async def step(state: Steps, number: int = number) -> Steps:
             get_stream_writer()({"step": number})
-            await asyncio.sleep(state.get("seconds", 1.0))
+            seconds = state.get("seconds", 1.0)
+            await asyncio.sleep(state.get("last_seconds", seconds) if number == 2 else seconds)
             return {"done": [number]}
 
         builder.add_node(f"step{number}", step)

@@ -4,6 +4,7 @@
 {{- include "headrace.checkDatabase" . -}}
 {{- include "headrace.checkGraphs" . -}}
 {{- include "headrace.checkIngress" . -}}
+{{- include "headrace.checkAuth" . -}}
 {{- include "headrace.checkExtraEnv" . -}}
 {{- include "headrace.checkScrapes" . -}}
 {{- include "headrace.checkShutdown" . -}}
@@ -24,6 +25,12 @@
 {{- if and $d.url $d.passwordKey -}}
 {{- fail "database: passwordKey is a key of existingSecret. Beside database.url, put the password into the URL." -}}
 {{- end -}}
+{{- if and $d.migrationSecret (not $d.migrationUrlKey) -}}
+{{- fail "database: migrationSecret is set. Set migrationUrlKey to the key of the owner's URL in it." -}}
+{{- end -}}
+{{- if and $d.serverRole (not $d.migrationUrlKey) (not $d.migrationUrl) -}}
+{{- fail "database: serverRole is the role of the pods, and needs a migration as the owner. Set migrationUrlKey, or migrationUrl beside url." -}}
+{{- end -}}
 {{- if gt (int $d.poolMin) (int $d.poolMax) -}}
 {{- fail (printf "database: poolMin %d is above poolMax %d." (int $d.poolMin) (int $d.poolMax)) -}}
 {{- end -}}
@@ -41,8 +48,19 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "headrace.checkAuth" -}}
+{{- if eq .Values.auth.mode "none" -}}
+{{- if ne .Values.service.type "ClusterIP" -}}
+{{- fail (printf "auth: mode none lets everybody in, and service.type %s opens the Service to callers outside of the cluster. Set auth.mode keys, or service.type ClusterIP." .Values.service.type) -}}
+{{- end -}}
+{{- if .Values.ingress.enabled -}}
+{{- fail "auth: mode none lets everybody in, and ingress.enabled opens the Service to callers outside of the cluster. Set auth.mode keys, or disable the ingress." -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "headrace.checkExtraEnv" -}}
-{{- $own := list "HEADRACE_API_KEYS" "HEADRACE_AUTH" "HEADRACE_METRICS__PORT" -}}
+{{- $own := list "HEADRACE_API_KEYS" "HEADRACE_AUTH" "HEADRACE_AUTH__MODE" "HEADRACE_METRICS__PORT" -}}
 {{- range concat (fromYamlArray (include "headrace.serverEnv" .)) (fromYamlArray (include "headrace.migrationEnv" .)) -}}
 {{- $own = append $own .name -}}
 {{- end -}}

@@ -180,6 +180,10 @@ migration-database-url: {{ . | b64enc }}
 {{- end }}
 - name: HEADRACE_DATABASE__POOL_MAX
   value: {{ .Values.database.poolMax | int | quote }}
+{{- with .Values.trustedProxies }}
+- name: HEADRACE_EDGE__TRUSTED_PROXIES
+  value: {{ join "," . | quote }}
+{{- end }}
 - name: HEADRACE_SERVER__DRAIN_DELAY_SECONDS
   value: {{ .Values.shutdown.drainDelaySeconds | int | quote }}
 - name: HEADRACE_SERVER__GRACE_SECONDS
@@ -216,7 +220,7 @@ migration-database-url: {{ . | b64enc }}
 - name: HEADRACE_DATABASE__MIGRATION_URL
   valueFrom:
     secretKeyRef:
-      name: {{ include "headrace.migrationSecret" $ }}
+      name: {{ default (include "headrace.migrationSecret" $) $.Values.database.migrationSecret }}
       key: {{ . }}
 {{- end }}
 {{- with .Values.database.schema }}

@@ -210,9 +210,22 @@ def items_are_stored() -> list[Step]:
                 {"n": {"$x": 1}},
                 {},
                 {"n": None},
+                {"nobody": None},
+                {"nobody": {"$ne": 1}},
+                {"n": {"a": 1}},
+                {"n": {"$gt": "text"}},
             ],
             positional=[one],
         ),
+        Step("everywhere", "POST /store/items/search", {"json": {"namespace_prefix": None}}),
+        *[
+            Step(
+                f"get of {'.'.join(odd)}"[:90],
+                "GET /store/items",
+                {"params": {"namespace": odd, "key": "k"}},
+            )
+            for odd in ([".".join(one)], one, ["", "x"], [f"{space[0]}..x"])
+        ],
         Step("another item", "store.put_item", {**found, "key": "l", "value": {"n": 2}}),
         Step("a third", "store.put_item", {**found, "key": "m", "value": {"n": 3}}),
         Step("the first again", "store.put_item", {**found, "key": "k", "value": {"n": 4}}),

@@ -119,6 +119,30 @@ def runs_are_awaited_oddly() -> list[Step]:
     return steps
 
 
+def runs_make_threads() -> list[Step]:
+    """With metadata of theirs, in each way in which a run makes a thread that stays."""
+    mark, thread, lazy = uuid4().hex, str(uuid4()), str(uuid4())
+    given = {
+        "assistant_id": "agent",
+        "input": HI,
+        "metadata": {"mark": mark},
+        "config": {"metadata": {"told": 1}},
+    }
+    start = {"id": 1, "method": "run.start", "params": given}
+    kept = {"json": {**given, "on_completion": "keep"}}
+    return [
+        Step("made", "runs.wait", {"thread_id": thread, "if_not_exists": "create", **given}),
+        Step("its thread", "threads.get", {"thread_id": thread}),
+        Step("kept", "POST /runs", kept, {"kept": "thread_id"}),
+        Step("its thread, kept", "threads.get", {"thread_id": "$kept"}, until={"status": "idle"}),
+        Step("commanded", f"POST /threads/{lazy}/commands", {"json": start}),
+        Step("its thread, lazy", "threads.get", {"thread_id": lazy}, until={"status": "idle"}),
+        Step("counted", "threads.count", {"metadata": {"mark": mark, "told": 1}}),
+        Step("a later run", "runs.wait", {"thread_id": thread, **given, "metadata": {"more": 1}}),
+        Step("the thread after it", "threads.get", {"thread_id": thread}),
+    ]
+
+
 def runs_without_a_thread() -> list[Step]:
     steps = []
     for name, values in _run_options():

@@ -1,0 +1,345 @@
+"""Asks the embedding model for vectors, with bounds on time, size and number.
+
+Texts of puts that wait at the same time share calls. A call that fails is repeated. If it fails
+for good, each put of it is asked about alone, so that one text that the model refuses fails alone.
+No caller holds a connection of the pool meanwhile.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import Context
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import orjson
+import structlog
+from langchain_core.embeddings import Embeddings
+from langgraph.store.base.embed import EmbeddingsLambda
+
+from headrace.db.vector_index import VectorIndex, VectorType
+from headrace.errors import EmbeddingRefused
+from headrace.index_settings import IndexSettings
+from headrace.lifecycle import Tasks
+from headrace.observability.index_metrics import IndexMetrics
+from headrace.thread_pool import in_a_thread
+from headrace.unavailable_errors import EmbeddingFailed, EmbeddingsFull
+
+_log = structlog.stdlib.get_logger("headrace.store")
+
+#: Answers of a provider after which a repetition makes no sense: the text is the cause.
+_TEXT_REFUSED = (400, 413, 422)
+#: Others of them: the key, or the name of the model.
+_SETUP_REFUSED = (401, 403, 404)
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 2.0
+
+#: The largest numbers of single and of half precision.
+_LARGEST: Mapping[VectorType, float] = {"vector": 3.4028234e38, "halfvec": 65504.0}
+
+#: A vector as pgvector reads it: ``[0.25,1.0]``.
+VectorText = str
+
+
+class _ModelFault(Exception):
+    """A call of the model came to nothing.
+
+    :param reason: one of ``index_metrics.FAILURES``.
+    """
+
+    def __init__(self, reason: str, what: str, *, repeatable: bool) -> None:
+        super().__init__(what)
+        self.reason = reason
+        self.repeatable = repeatable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wanted:
+    texts: Sequence[str]
+    size_bytes: int
+    vectors: "asyncio.Future[list[VectorText]]"
+
+
+class Embedder:
+    """One per process; needs a running event loop."""
+
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        index: VectorIndex,
+        settings: IndexSettings,
+        metrics: IndexMetrics,
+    ) -> None:
+        self._index = index
+        self._settings = settings
+        self._metrics = metrics
+        self._blocking = _is_blocking(embeddings)
+        self._documents, self._query = _calls_of(embeddings, blocking=self._blocking)
+        self._places = asyncio.Semaphore(settings.calls)
+        self._waiting: deque[_Wanted] = deque()
+        self._waiting_texts = 0
+        self._workers = 0
+        self._tasks = Tasks()
+
+    async def documents(self, texts: Sequence[str]) -> list[VectorText]:
+        """The vectors of the texts of one item.
+
+        :raises EmbeddingRefused: the model refuses one of them.
+        :raises EmbeddingFailed: it failed, or took longer than ``index.wait_seconds``.
+        :raises EmbeddingsFull: too many texts wait already.
+        """
+        if self._waiting_texts + len(texts) > self._settings.waiting_texts and self._waiting_texts:
+            raise EmbeddingsFull
+        loop = asyncio.get_running_loop()
+        size = self._settings.batch_texts
+        parts = [texts[at : at + size] for at in range(0, len(texts), size)]
+        wanted = [
+            _Wanted(part, sum(len(text.encode()) for text in part), loop.create_future())
+            for part in parts
+        ]
+        for one in wanted:
+            self._enqueue(one)
+        try:
+            async with self._in_time():
+                found = [await one.vectors for one in wanted]
+        finally:
+            for one in wanted:
+                if not one.vectors.cancel() and not one.vectors.cancelled():
+                    # Nobody may wait for it any more, and asyncio would report its error.
+                    one.vectors.exception()
+        self._metrics.count_texts("item", len(texts))
+        return [vector for part in found for vector in part]
+
+    async def query(self, text: str) -> VectorText:
+        """The vector of a search.
+
+        :raises EmbeddingRefused: the model refuses the text.
+        :raises EmbeddingFailed: it failed, or took longer than ``index.wait_seconds``.
+        """
+
+        async def ask() -> Any:
+            return [await self._query(text)]
+
+        async with self._in_time():
+            try:
+                (vector,) = await self._repeated(ask, 1)
+            except _ModelFault as fault:
+                raise _refusal(fault) from fault
+        self._metrics.count_texts("query", 1)
+        return vector
+
+    async def close(self) -> None:
+        """Stop asking."""
+        await self._tasks.stop()
+
+    def _in_time(self) -> "_InTime":
+        return _InTime(self._settings.wait_seconds)
+
+    def _enqueue(self, wanted: _Wanted) -> None:
+        self._waiting.append(wanted)
+        self._waiting_texts += len(wanted.texts)
+        if self._workers < self._settings.calls:
+            self._workers += 1
+            # The task works for others too: it must not have the context of one run.
+            self._tasks.start(self._work(), name="store-embedder", context=Context())
+
+    async def _work(self) -> None:
+        try:
+            while batch := self._next_batch():
+                await self._answer(batch)
+        finally:
+            self._workers -= 1
+
+    def _next_batch(self) -> list[_Wanted]:
+        batch: list[_Wanted] = []
+        texts = size_bytes = 0
+        while self._waiting:
+            one = self._waiting[0]
+            texts, size_bytes = texts + len(one.texts), size_bytes + one.size_bytes
+            full = texts > self._settings.batch_texts or size_bytes > self._settings.batch_bytes
+            if batch and full:
+                break
+            self._waiting.popleft()
+            self._waiting_texts -= len(one.texts)
+            if not one.vectors.done():
+                batch.append(one)
+        return batch
+
+    async def _answer(self, batch: Sequence[_Wanted]) -> None:
+        texts = [text for one in batch for text in one.texts]
+        try:
+            vectors = await self._repeated(partial(self._documents, texts), len(texts))
+        except _ModelFault as fault:
+            if len(batch) > 1 and fault.reason == "refused":
+                for one in batch:
+                    await self._answer([one])
+                return
+            for one in batch:
+                if not one.vectors.done():
+                    one.vectors.set_exception(_refusal(fault))
+            return
+        at = 0
+        for one in batch:
+            if not one.vectors.done():
+                one.vectors.set_result(vectors[at : at + len(one.texts)])
+            at += len(one.texts)
+
+    async def _repeated(self, ask: Callable[[], Awaitable[Any]], count: int) -> list[VectorText]:
+        """:raises _ModelFault: the model failed for good."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return self._checked(await self._asked(ask), count)
+            except _ModelFault as fault:
+                self._metrics.count_failure(fault.reason)
+                last = tries >= self._settings.attempts or not fault.repeatable
+                _log.warning(
+                    "embedding_failed",
+                    reason=fault.reason,
+                    texts=count,
+                    attempt=tries,
+                    error=str(fault),
+                    exc_info=fault.__cause__ if last else None,
+                )
+                if last:
+                    raise
+            pause = _FIRST_PAUSE_SECONDS * 2.0 ** (tries - 1)
+            await asyncio.sleep(min(pause, _LONGEST_PAUSE_SECONDS))
+
+    async def _asked(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """What the model answers. Its place is taken until the call has really ended: a function
+        that blocks its thread goes on after its time is over.
+        """
+        await self._places.acquire()
+        call = self._tasks.start(_awaited(ask), name="embedding-call", context=Context())
+        call.add_done_callback(self._ended)
+        started = perf_counter()
+        try:
+            done, _ = await asyncio.wait({call}, timeout=self._settings.call_seconds)
+        except asyncio.CancelledError:
+            self._give_up(call)
+            raise
+        finally:
+            self._metrics.observe_call(perf_counter() - started)
+        if not done:
+            self._give_up(call)
+            seconds = self._settings.call_seconds
+            raise _ModelFault("timeout", f"no answer within {seconds:g} s", repeatable=True)
+        if call.cancelled():
+            raise _ModelFault("error", "the call was cancelled", repeatable=True)
+        if (error := call.exception()) is not None:
+            raise _fault_of(error) from error
+        return call.result()
+
+    def _give_up(self, call: "asyncio.Task[Any]") -> None:
+        if not self._blocking:
+            call.cancel()
+
+    def _ended(self, call: "asyncio.Task[Any]") -> None:
+        self._places.release()
+        if not call.cancelled():
+            # Nobody may wait for it any more, and asyncio would report its error.
+            call.exception()
+
+    def _checked(self, found: Any, count: int) -> list[VectorText]:
+        """:raises _ModelFault: these are not so many vectors of this size."""
+        if not hasattr(found, "__len__") or len(found) != count:
+            raise _ModelFault("unfit", f"it gave no list of {count} vectors", repeatable=False)
+        return [self._written(vector) for vector in found]
+
+    def _written(self, vector: Any) -> VectorText:
+        dims = self._index.dims
+        if not hasattr(vector, "__len__") or len(vector) != dims:
+            size = len(vector) if hasattr(vector, "__len__") else "no"
+            raise _ModelFault(
+                "unfit",
+                f"a vector has {size} numbers, and store.index.dims is {dims}",
+                repeatable=False,
+            )
+        try:
+            text = orjson.dumps(
+                vector if isinstance(vector, list) else list(vector),
+                option=orjson.OPT_SERIALIZE_NUMPY,
+            )
+        except TypeError as error:
+            raise _ModelFault(
+                "unfit", f"a vector has no numbers ({error})", repeatable=False
+            ) from None
+        if b"n" in text or b'"' in text:
+            # JSON writes a number that is none as null.
+            raise _ModelFault("unfit", "a vector has values that are no numbers", repeatable=False)
+        self._refuse_large(orjson.loads(text))
+        return text.decode()
+
+    def _refuse_large(self, vector: list[Any]) -> None:
+        """Refuse what pgvector cannot store: else the caller would be blamed for the model.
+
+        :raises _ModelFault: a value is a list, or out of range.
+        """
+        largest = _LARGEST[self._index.vector_type]
+        if any(isinstance(one, list | dict) or abs(one) > largest for one in vector):
+            raise _ModelFault(
+                "unfit",
+                f"a vector has values that are no numbers up to {largest:g}",
+                repeatable=False,
+            )
+
+
+class _InTime:
+    """A bound on a block. If it passes, :class:`EmbeddingFailed` is raised."""
+
+    def __init__(self, seconds: float) -> None:
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        try:
+            await self._timeout.__aexit__(*error)
+        except TimeoutError:
+            raise EmbeddingFailed from None
+
+
+async def _awaited(ask: Callable[[], Awaitable[Any]]) -> Any:
+    return await ask()
+
+
+def _is_blocking(embeddings: Embeddings) -> bool:
+    """Whether the model has no async methods of its own."""
+    if isinstance(embeddings, EmbeddingsLambda):
+        return getattr(embeddings, "afunc", None) is None
+    return type(embeddings).aembed_documents is Embeddings.aembed_documents
+
+
+def _calls_of(
+    embeddings: Embeddings, *, blocking: bool
+) -> tuple[Callable[[list[str]], Awaitable[Any]], Callable[[str], Awaitable[Any]]]:
+    """How the model is asked for vectors of documents, and of a query.
+
+    LangChain would call a model without async methods in a thread too, but one that counts for the
+    run that happens to ask.
+    """
+    if not blocking:
+        return embeddings.aembed_documents, embeddings.aembed_query
+    return (
+        lambda texts: in_a_thread(partial(embeddings.embed_documents, texts)),
+        lambda text: in_a_thread(partial(embeddings.embed_query, text)),
+    )
+
+
+def _fault_of(error: BaseException) -> _ModelFault:
+    status = getattr(error, "status_code", None)
+    what = type(error).__name__
+    if status in _TEXT_REFUSED:
+        return _ModelFault("refused", what, repeatable=False)
+    return _ModelFault("error", what, repeatable=status not in _SETUP_REFUSED)
+
+
+def _refusal(fault: _ModelFault) -> EmbeddingFailed | EmbeddingRefused:
+    error = EmbeddingRefused() if fault.reason == "refused" else EmbeddingFailed()
+    error.__cause__ = fault
+    return error

@@ -1,0 +1,105 @@
+"""``headrace purge``: erases what the database holds of a user, or of a tenant."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from headrace.auth.principal import DEFAULT_TENANT, SYSTEM_TENANT
+from headrace.erasure.purge import Erasure
+from headrace.erasure.purge import purge as purge_rows
+from headrace.erasure.subject import Subject
+from headrace.observability.logging import configure_logging
+from headrace.observability.printable import printable
+from headrace.settings import Settings
+
+#: A shell's bytes that are no UTF-8, and names longer than any identity.
+_MOST_CHARACTERS = 1024
+
+
+def purge(
+    user: Annotated[
+        str, typer.Option(help="The owner whose rows are erased, as its identity is written.")
+    ] = "",
+    tenant: Annotated[
+        str,
+        typer.Option(help="The tenant of --user (default: `default`); alone: the whole tenant."),
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would be erased, and change nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Erase a user or a tenant from the database, while servers go on (docs/erasure.md).
+
+    Runs that are under way are stopped first. Exit with 1 when rows are left; run it again then.
+    """
+    subject = _subject(user, tenant)
+    settings = Settings()
+    configure_logging(settings.observability)
+    if not (dry_run or yes):
+        _confirm(subject, purge_rows(settings.database, subject, dry_run=True))
+    found = purge_rows(settings.database, subject, dry_run=dry_run)
+    typer.echo(_json(subject, found) if as_json else _text(found), nl=False)
+    if found.left:
+        typer.echo(
+            "some rows are left: they were in use, or were made meanwhile. Take the caller's access"
+            " away, and run the command again.",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def _subject(user: str, tenant: str) -> Subject:
+    """:raises typer.BadParameter: with a sentence."""
+    if not user and not tenant:
+        raise typer.BadParameter("name whom to erase: --user OWNER, or --tenant TENANT alone")
+    for option, given in (("--user", user), ("--tenant", tenant)):
+        if not given.isprintable() or len(given) > _MOST_CHARACTERS:
+            raise typer.BadParameter(f"{option} has characters that no name has, or too many")
+    if tenant == SYSTEM_TENANT:
+        raise typer.BadParameter("tenant system is headrace's own: it has no user's rows")
+    return Subject(tenant or DEFAULT_TENANT, user or None)
+
+
+def _confirm(subject: Subject, found: Erasure) -> None:
+    """:raises typer.Abort: the operator does not want it."""
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("give --yes, or --dry-run: there is nobody to ask")
+    typer.echo(_text(found), err=True, nl=False)
+    whom = f"user {printable(subject.owner)} of " if subject.owner else ""
+    typer.confirm(
+        f"Erase these rows of {whom}tenant {printable(subject.tenant)} for ever?",
+        abort=True,
+        err=True,
+    )
+
+
+def _json(subject: Subject, found: Erasure) -> str:
+    document = {
+        "tenant": subject.tenant,
+        "user": subject.owner,
+        "dry_run": not found.done,
+        "rows": found.rows,
+        "left": found.left,
+        "shared_threads": found.shared_threads,
+        "stray_events": found.stray_events,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _text(found: Erasure) -> str:
+    head = "erased" if found.done else "found"
+    lines = [f"{'table':<26}{head:>12}{'left':>12}"]
+    for name, count in found.rows.items():
+        lines.append(f"{name:<26}{count:>12,}{found.left.get(name, 0):>12,}")
+    if found.shared_threads:
+        lines.append(
+            f"{found.shared_threads} threads of others have had runs of this user: what is in their"
+            " states stays"
+        )
+    if found.stray_events:
+        lines.append(f"{found.stray_events} events of runs that were gone before are erased too")
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,272 @@
+"""Calls of the embedding model: shared, bounded, repeated, and refused alone."""
+
+import asyncio
+import threading
+
+import pytest
+from langchain_core.embeddings import Embeddings
+from langgraph.store.base import ensure_embeddings
+
+from headrace.checkpoints.embedder import Embedder
+from headrace.errors import EmbeddingRefused
+from headrace.index_settings import IndexSettings
+from headrace.unavailable_errors import EmbeddingFailed, EmbeddingsFull
+from tests.checkpoints.indexed import INDEX, Figures
+from tests.support.words import DIMS, aembed, embed, vector
+
+
+class Refusal(Exception):
+    """What a provider's client raises when the provider says no."""
+
+    def __init__(self, status_code: int) -> None:
+        super().__init__("no")
+        self.status_code = status_code
+
+
+@pytest.fixture
+async def made():
+    """Makes embedders that are closed with the test."""
+    opened: list[Embedder] = []
+
+    def make(model, figures: Figures | None = None, **settings) -> Embedder:
+        embedder = Embedder(
+            ensure_embeddings(model),
+            INDEX,
+            IndexSettings(**settings),
+            (figures or Figures()).metrics,
+        )
+        opened.append(embedder)
+        return embedder
+
+    yield make
+    for embedder in opened:
+        await embedder.close()
+
+
+def numbers(text: str) -> list[float]:
+    return [float(one) for one in text.strip("[]").split(",")]
+
+
+@pytest.mark.parametrize("model", [embed, aembed])
+async def test_a_text_has_its_vector(made, model):
+    figures = Figures()
+    embedder = made(model, figures)
+    found = await embedder.documents(["tea", "river bank"])
+    assert [numbers(one) for one in found] == [
+        pytest.approx(vector("tea")),
+        pytest.approx(vector("river bank")),
+    ]
+    assert numbers(await embedder.query("tea")) == pytest.approx(vector("tea"))
+    assert figures.value("headrace_embedded_texts_total", kind="item") == 2
+    assert figures.value("headrace_embedded_texts_total", kind="query") == 1
+    assert figures.value("headrace_embedding_seconds_count") == 2
+
+
+async def test_a_models_own_way_with_queries_is_used(made):
+    class Model(Embeddings):
+        def embed_documents(self, texts):
+            assert threading.current_thread() is not threading.main_thread()
+            return embed(texts)
+
+        def embed_query(self, text):
+            return vector(f"query {text}")
+
+    embedder = made(Model())
+    assert numbers(await embedder.query("tea")) == pytest.approx(vector("query tea"))
+    (found,) = await embedder.documents(["tea"])
+    assert numbers(found) == pytest.approx(vector("tea"))
+
+
+async def test_numbers_of_other_libraries_are_taken(made):
+    class Array(list):
+        """An object with a length and an order, as a vector of numpy is."""
+
+    embedder = made(lambda texts: [Array(vector(text)) for text in texts])
+    (found,) = await embedder.documents(["tea"])
+    assert numbers(found) == pytest.approx(vector("tea"))
+
+
+async def test_puts_that_wait_share_calls(made):
+    calls: list[int] = []
+    go_on = asyncio.Event()
+
+    async def model(texts):
+        calls.append(len(texts))
+        await go_on.wait()
+        return await aembed(texts)
+
+    embedder = made(model, calls=1, batch_texts=8)
+    puts = [asyncio.ensure_future(embedder.documents([f"tea {n}"])) for n in range(20)]
+    while not calls:
+        await asyncio.sleep(0)
+    go_on.set()
+    found = await asyncio.gather(*puts)
+    assert [numbers(one) for (one,) in found] == [
+        pytest.approx(vector(f"tea {n}")) for n in range(20)
+    ]
+    assert sum(calls) == 20
+    assert max(calls) <= 8
+    assert len(calls) <= 4
+
+
+async def test_a_large_item_is_asked_about_in_parts(made):
+    sizes: list[int] = []
+
+    async def model(texts):
+        sizes.append(len(texts))
+        return await aembed(texts)
+
+    embedder = made(model, batch_texts=10)
+    texts = [f"tea {n}" for n in range(25)]
+    found = await embedder.documents(texts)
+    assert [numbers(one) for one in found] == [pytest.approx(vector(text)) for text in texts]
+    assert sorted(sizes) == [5, 10, 10]
+
+
+async def test_a_failed_call_is_repeated(made):
+    figures, tries = Figures(), 0
+
+    async def model(texts):
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ConnectionError("away")
+        return await aembed(texts)
+
+    embedder = made(model, figures)
+    assert len(await embedder.documents(["tea"])) == 1
+    assert figures.value("headrace_embedding_failures_total", reason="error") == 1
+
+
+async def test_a_model_that_stays_away_is_an_error_for_its_callers(made):
+    async def model(texts):
+        raise ConnectionError("away")
+
+    embedder = made(model, attempts=2)
+    with pytest.raises(EmbeddingFailed):
+        await embedder.documents(["tea"])
+    with pytest.raises(EmbeddingFailed):
+        await embedder.query("tea")
+
+
+async def test_a_refused_text_fails_alone(made):
+    async def model(texts):
+        if "bad" in texts:
+            raise Refusal(400)
+        return await aembed(texts)
+
+    embedder = made(model, calls=1)
+    found = await asyncio.gather(
+        *[embedder.documents([text]) for text in ("first", "tea", "bad", "river")],
+        return_exceptions=True,
+    )
+    assert [type(one) for one in found] == [list, list, EmbeddingRefused, list]
+    with pytest.raises(EmbeddingRefused):
+        await embedder.query("bad")
+
+
+async def test_a_wrong_key_is_not_tried_again(made):
+    tries = 0
+
+    async def model(texts):
+        nonlocal tries
+        tries += 1
+        raise Refusal(401)
+
+    embedder = made(model, attempts=5)
+    with pytest.raises(EmbeddingFailed):
+        await embedder.documents(["tea"])
+    assert tries == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        [[0.0] * (DIMS + 1)],
+        [[float("nan")] * DIMS],
+        [["x"] * DIMS],
+        [[None] * DIMS],
+        [[1e39] * DIMS],
+        [[[1.0]] * DIMS],
+        None,
+        [3],
+    ],
+    ids=repr,
+)
+async def test_what_is_no_vector_is_not_stored(made, answer):
+    figures = Figures()
+    embedder = made(lambda texts: answer, figures)
+    with pytest.raises(EmbeddingFailed):
+        await embedder.documents(["tea"])
+    assert figures.value("headrace_embedding_failures_total", reason="unfit") == 1
+
+
+async def test_a_slow_call_is_given_up(made):
+    figures = Figures()
+
+    async def model(texts):
+        await asyncio.sleep(60)
+
+    embedder = made(model, figures, call_seconds=0.05, attempts=1)
+    with pytest.raises(EmbeddingFailed):
+        await embedder.documents(["tea"])
+    assert figures.value("headrace_embedding_failures_total", reason="timeout") == 1
+
+
+async def test_a_function_that_blocks_keeps_its_place_until_it_ends(made):
+    go_on, entered = threading.Event(), []
+
+    def model(texts):
+        entered.append(len(texts))
+        go_on.wait(10)
+        return embed(texts)
+
+    embedder = made(model, calls=1, call_seconds=0.05, attempts=1, wait_seconds=0.3)
+    for _ in range(3):
+        with pytest.raises(EmbeddingFailed):
+            await embedder.documents(["tea"])
+    assert entered == [1]
+    go_on.set()
+
+
+async def test_waiting_texts_are_bounded(made):
+    go_on = asyncio.Event()
+
+    async def model(texts):
+        await go_on.wait()
+        return await aembed(texts)
+
+    embedder = made(model, calls=1, batch_texts=1, waiting_texts=2)
+    puts = []
+    for number in range(3):
+        puts.append(asyncio.ensure_future(embedder.documents([str(number)])))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    with pytest.raises(EmbeddingsFull):
+        await embedder.documents(["one more"])
+    go_on.set()
+    await asyncio.gather(*puts)
+
+
+async def test_a_caller_that_leaves_costs_no_call(made):
+    asked: list[str] = []
+    go_on = asyncio.Event()
+
+    async def model(texts):
+        asked.extend(texts)
+        await go_on.wait()
+        return await aembed(texts)
+
+    embedder = made(model, calls=1, batch_texts=1)
+    first = asyncio.ensure_future(embedder.documents(["first"]))
+    while not asked:
+        await asyncio.sleep(0)
+    left = asyncio.ensure_future(embedder.documents(["left"]))
+    last = asyncio.ensure_future(embedder.documents(["last"]))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(first, last)
+    assert asked == ["first", "last"]
