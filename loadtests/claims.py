@@ -18,6 +18,7 @@ from uuid import UUID
 
 import psycopg
 
+from headrace.checkpointer_settings import CheckpointerSettings
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.writer import Writer
 from headrace.database_settings import DatabaseSettings
@@ -29,7 +30,6 @@ from headrace.embedded.launcher import EmbeddedPostgres
 from headrace.ids import uuid7
 from headrace.queue.ends import RunEnd
 from headrace.queue.queue import Queue
-from headrace.setting_groups import CheckpointerSettings
 from loadtests.measuring import machine
 
 FLOOR_MILLISECONDS = 20.0

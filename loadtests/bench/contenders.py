@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 
+from headrace.checkpointer_settings import CheckpointerSettings
 from headrace.checkpoints.channel_memory import ChannelMemory
 from headrace.checkpoints.saver import GroupCommitSaver
 from headrace.checkpoints.serializer import build_serializer
@@ -20,7 +21,6 @@ from headrace.database_settings import DatabaseSettings
 from headrace.db.logins import login_of
 from headrace.db.pool_builder import build_pool
 from headrace.db.probe import probe
-from headrace.setting_groups import CheckpointerSettings
 
 #: Connections of every contender that has a pool.
 POOL = 10

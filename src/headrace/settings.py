@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from headrace.auth_settings import AuthSettings
 from headrace.caller_settings import CallerSettings
+from headrace.checkpointer_settings import CheckpointerSettings
 from headrace.cron_settings import CronSettings
 from headrace.database_settings import DatabaseSettings
 from headrace.edge_settings import EdgeSettings
@@ -30,7 +31,6 @@ from headrace.observability_settings import MetricsSettings, ObservabilitySettin
 from headrace.request_settings import AnswerSettings, RequestSettings
 from headrace.retention_settings import RetentionSettings, StoreSettings
 from headrace.setting_groups import (
-    CheckpointerSettings,
     Group,
     ServerSettings,
     WorkerSettings,

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from headrace.checkpointer_settings import CheckpointerSettings
 from headrace.checkpoints.commits import Commits
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.run_saver import RunSaver
@@ -19,7 +20,6 @@ from headrace.checkpoints.writer import Writer
 from headrace.errors import LeaseLost
 from headrace.ids import uuid7
 from headrace.observability.metrics import Metrics
-from headrace.setting_groups import CheckpointerSettings
 from tests.support.chains import config_of, put
 from tests.support.database import open_pool
 from tests.support.engine import ENGINES

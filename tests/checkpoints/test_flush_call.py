@@ -4,6 +4,7 @@ from itertools import permutations
 
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from headrace.checkpointer_settings import CheckpointerSettings
 from headrace.checkpoints.flush import Flusher
 from headrace.checkpoints.rows import checkpoint_rows
 from headrace.checkpoints.stray_sweeper import Strays
@@ -12,7 +13,6 @@ from headrace.events.event import Event
 from headrace.events.log import StoreEvents
 from headrace.queue.ends import End
 from headrace.queue.starts import Start
-from headrace.setting_groups import CheckpointerSettings
 from tests.support.chains import CHANNEL, checkpoint_of, config_of, identity
 from tests.support.database import open_pool
 from tests.support.runs import DONE, insert_running_run, register_process, run_request

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from headrace.checkpointer_settings import CheckpointerSettings
 from headrace.checkpoints.flush import OnFlush
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.saver import GroupCommitSaver
@@ -10,7 +11,6 @@ from headrace.checkpoints.timing import Observe
 from headrace.checkpoints.upstream_saver import UpstreamSaver
 from headrace.checkpoints.writer import Writer
 from headrace.db.pool import SharedPool
-from headrace.setting_groups import CheckpointerSettings
 
 #: The values of ``checkpointer.engine``; what is promised of savers holds for both.
 ENGINES = ("group_commit", "upstream")

@@ -23,6 +23,7 @@ import psycopg
 import structlog
 from psycopg.errors import InvalidSqlStatementName
 
+from headrace.checkpointer_settings import CheckpointerSettings
 from headrace.checkpoints.fence import Guard, RunToken
 from headrace.checkpoints.flush_call import (
     WRONG_ISOLATION,
@@ -49,7 +50,6 @@ from headrace.db.pool import WORN_BYTES, Connection
 from headrace.error_text import first_line
 from headrace.lifecycle import run_in_thread
 from headrace.observability.figures import FlushFigures
-from headrace.setting_groups import CheckpointerSettings
 from headrace.unavailable_errors import DatabaseUnavailable
 
 _log = structlog.stdlib.get_logger("headrace.writer")

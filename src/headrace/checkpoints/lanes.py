@@ -13,12 +13,12 @@ from time import perf_counter
 
 import structlog
 
+from headrace.checkpointer_settings import CheckpointerSettings
 from headrace.checkpoints.flush import Flusher
 from headrace.checkpoints.operations import Operation
 from headrace.db.held_connection import HeldConnection
 from headrace.db.pool import SharedPool
 from headrace.lifecycle import Signal, Tasks
-from headrace.setting_groups import CheckpointerSettings
 from headrace.unavailable_errors import DatabaseUnavailable
 
 _log = structlog.stdlib.get_logger("headrace.writer")

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from headrace.checkpointer_settings import CheckpointerSettings
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.flush import Flusher, OnFlush
 from headrace.checkpoints.lanes import Lanes
@@ -26,7 +27,6 @@ from headrace.checkpoints.usage_rows import StoreUsage
 from headrace.db.pool import SharedPool
 from headrace.lifecycle import Tasks
 from headrace.observability.figures import WriterFigures
-from headrace.setting_groups import CheckpointerSettings
 from headrace.unavailable_errors import DatabaseUnavailable
 
 _log = structlog.stdlib.get_logger("headrace.writer")

@@ -229,13 +229,16 @@ class RequestGates:
             " once, or try again."
         )
 
+    def _note_refused(self, gate: str, places: Places, caller: str) -> Literal["full", "share"]:
+        why: Literal["full", "share"] = "share" if places.free else "full"
+        self._refusals.note(gate, why, caller)
+        return why
+
     def _of_app_refused(
         self, gate: str, places: Places, caller: str, full: RequestError
     ) -> RequestError:
-        if not places.free:
-            self._refusals.note(gate, "full", caller)
+        if self._note_refused(gate, places, caller) == "full":
             return full
-        self._refusals.note(gate, "share", caller)
         what, setting = (
             ("WebSockets", "callers.max_thread_streams and server.max_app_sockets")
             if places is self.app_sockets
@@ -249,10 +252,8 @@ class RequestGates:
     def _lasting_refused(
         self, gate: str, places: Places, caller: str, full: RequestError
     ) -> RequestError:
-        if not places.free:
-            self._refusals.note(gate, "full", caller)
+        if self._note_refused(gate, places, caller) == "full":
             return full
-        self._refusals.note(gate, "share", caller)
         of_thread = places is self.thread_streams
         setting = "max_thread_streams" if of_thread else "max_open_answers"
         what = "streams of threads" if of_thread else "streams, waits and joins"
