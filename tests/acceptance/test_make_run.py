@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.curl import curl_lines, paste
 from tests.support.processes import free_port
+from tests.support.trust import registry_environment
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.alone, pytest.mark.timeout(400)]
@@ -37,7 +38,7 @@ class MakeRun:
             self._make = subprocess.Popen(
                 ["make", "run", *arguments],
                 cwd=folder,
-                env={**os.environ, "HEADRACE_PORT": str(port)},
+                env={**registry_environment(), "HEADRACE_PORT": str(port)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

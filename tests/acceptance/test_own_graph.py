@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.live import LiveServer, live_server
 from tests.support.sources import ROOT
+from tests.support.trust import registry_environment
 
 pytestmark = pytest.mark.acceptance
 
@@ -25,6 +26,7 @@ def packages(folder: Path) -> str:
     wanted = ["--target", str(folder), "--requirement", str(EXAMPLE / "requirements.txt")]
     done = subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted],
+        env=registry_environment(),
         capture_output=True,
         text=True,
     )

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.support.processes import free_port
+from tests.support.trust import registry_environment
 from tests.support.waiting import wait_until
 
 COLD = bool(os.environ.get("TEST_COLD"))
@@ -29,7 +30,13 @@ LIMIT_SECONDS = 60.0
 
 def run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300
+        command,
+        cwd=cwd,
+        env=registry_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

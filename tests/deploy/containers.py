@@ -18,6 +18,7 @@ import pytest
 from tests.deploy.tools import TOOLS
 from tests.support.sources import ROOT
 from tests.support.tools import require_tool
+from tests.support.trust import registry_environment
 from tests.support.waiting import wait_until
 
 STAND_IN = "localhost/python-stand-in"
@@ -61,7 +62,11 @@ class Containers:
 
     def podman(self, *arguments: str) -> Done:
         return subprocess.run(
-            [*self._podman, *arguments], capture_output=True, text=True, timeout=300
+            [*self._podman, *arguments],
+            env=registry_environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
 
     def base(self) -> str:
@@ -70,7 +75,10 @@ class Containers:
             _succeeded(self.podman("pull", real))
             return real
         command = ["make", "--silent", str(STAND_IN_ARCHIVE.relative_to(ROOT))]
-        _succeeded(subprocess.run(command, cwd=ROOT, capture_output=True, text=True))
+        environment = registry_environment()
+        _succeeded(
+            subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        )
         _succeeded(self.podman("import", str(STAND_IN_ARCHIVE), STAND_IN))
         return STAND_IN
 
@@ -81,7 +89,9 @@ class Containers:
         command += [f"--build-arg={name}={value}" for name, value in arguments.items()]
         command += ["--file", str(file or context / "Dockerfile"), "--tag", tag, str(context)]
         started = time.monotonic()
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(
+            command, env=registry_environment(), capture_output=True, text=True, timeout=600
+        )
         print(f"\nbuild of {tag}: exit {done.returncode} in {time.monotonic() - started:.0f} s")
         return done
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.sources import ROOT
+from tests.support.trust import registry_environment
 
 HERE = Path(__file__).parent
 TOOLS = ROOT / ".tools"
@@ -115,7 +116,8 @@ def fetch_environment(name: str, lock: Path) -> Path:
 
 
 def _run(what: str, *command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    environment = registry_environment()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     if done.returncode:
         last = (done.stderr.strip() or f"exit {done.returncode}").splitlines()[-1]
         raise Unavailable(f"{what} cannot be downloaded here: {last}")

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
-import certifi
 import psycopg
 import pytest
 import structlog
@@ -26,6 +26,7 @@ from tests.support.doors import open_doors
 from tests.support.live import FORMS, LiveServer, live_server
 from tests.support.processes import free_port
 from tests.support.roles import let_server_in
+from tests.support.trust import trust_one_authority
 
 #: Of the developer's shell, these would change what is tested.
 _STRIPPED_PREFIXES = ("HEADRACE_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "LANGGRAPH_")
@@ -51,21 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # event loop for seconds.
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
-    _trust_one_certificate(config)
-
-
-def _trust_one_certificate(config: pytest.Config) -> None:
-    """For each client, httpx reads all certificates of certifi, which takes 30 ms of the processor;
-    a test that polls makes fifty clients a second. No test asks a server that has one of them.
-    """
-    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")
-    folder = tempfile.TemporaryDirectory(prefix="headrace-test-")
-    config.add_cleanup(folder.cleanup)
-    file = Path(folder.name) / "certificate.pem"
-    file.write_text(f"{first}{end}\n")
-    patch = pytest.MonkeyPatch()
-    config.add_cleanup(patch.undo)
-    patch.setattr(certifi, "where", lambda: str(file))
+    trust_one_authority(config)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -118,13 +105,27 @@ def template(postgres: EmbeddedPostgres) -> str:
     return name
 
 
+#: How long the sessions of a database may take to end before they are ended.
+_LEAVING_SECONDS = 0.08
+
+
 @contextmanager
 def new_database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     name = f"t_{uuid4().hex[:12]}"
     with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        # In memory a copy of the files takes half as long as one through the log.
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         yield postgres.dsn(name)
+        _let_sessions_end(connection, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _let_sessions_end(connection: psycopg.Connection[Any], database: str) -> None:
+    """Wait for the sessions that are just ending: a DROP that meets one waits 0.1 s for it."""
+    asked = "SELECT FROM pg_stat_activity WHERE datname = %s LIMIT 1"
+    deadline = monotonic() + _LEAVING_SECONDS
+    while connection.execute(asked, [database]).rowcount and monotonic() < deadline:
+        sleep(0.002)
 
 
 @pytest.fixture
