@@ -4,7 +4,7 @@ from langgraph._internal import _constants
 from langgraph.graph import START, StateGraph
 from langgraph.store.memory import InMemoryStore
 
-from headrace.graphs.configuration import RUNTIME, runtime_for_update
+from headrace.graphs.injected_runtime import RUNTIME, runtime_for_update
 from tests.support.graphs.door import State, by_store
 
 

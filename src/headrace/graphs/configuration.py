@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-from langgraph.runtime import Runtime
 from pydantic import AfterValidator
 
 from headrace.ids import canonical_uuid
@@ -10,12 +9,6 @@ from headrace.ids import canonical_uuid
 #: The largest value of Postgres's ``integer``.
 MAX_RECURSION_LIMIT = 2**31 - 1
 MAX_CONCURRENCY = 10_000
-
-# LangGraph's own key in ``configurable``, by value: it has no public name for it. A test fails when
-# LangGraph renames it.
-
-#: Nodes and edges find their store and context here.
-RUNTIME = "__pregel_runtime"
 
 
 def checked_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -127,13 +120,3 @@ def _steps(value: Any) -> int:
 
 def _is_whole(value: Any, *, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def runtime_for_run(store: Any) -> dict[str, Any]:
-    """The configuration that gives a run another store than its graph has."""
-    return {RUNTIME: Runtime(store=store)}
-
-
-def runtime_for_update(store: Any, context: Any) -> dict[str, Any]:
-    """The configuration that edges need when a state is changed without a run."""
-    return {RUNTIME: Runtime(store=store, context=context)}

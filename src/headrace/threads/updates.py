@@ -44,8 +44,8 @@ from headrace.errors import (
 )
 from headrace.events.json_encoding import storable
 from headrace.graphs.commands import graph_command
-from headrace.graphs.configuration import runtime_for_update
 from headrace.graphs.context import as_context, known_context, missing_names
+from headrace.graphs.injected_runtime import runtime_for_update
 from headrace.graphs.registry import Graph, GraphRegistry
 from headrace.states.reader import config_of, interrupts_by_task, visible
 from headrace.states.schemas import CheckpointRef, StateChange

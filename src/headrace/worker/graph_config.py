@@ -15,7 +15,7 @@ from headrace.auth.run_callers import without_forged_caller
 from headrace.auth.user import user_of
 from headrace.checkpoints.scoped_store import RunStore
 from headrace.graphs.commands import graph_command
-from headrace.graphs.configuration import runtime_for_run
+from headrace.graphs.injected_runtime import runtime_for_run
 
 
 def graph_config(
