@@ -7,7 +7,8 @@ import time
 from itertools import pairwise
 from uuid import UUID
 
-from headrace.ids import earliest_uuid7, uuid7
+from headrace import ids
+from headrace.ids import canonical_uuid, earliest_uuid7, uuid7
 
 COUNT = 10_000
 
@@ -70,3 +71,9 @@ def test_an_id_is_a_version_7_uuid_that_tells_its_time():
     assert type(made) is UUID
     assert (made.version, made.variant) == (7, UUID(int=0x8 << 60).variant)
     assert earliest_uuid7(before) <= made < earliest_uuid7(time.time() + 1)
+
+
+def test_long_texts_are_no_ids_and_are_not_kept():
+    kept = ids._canonical.cache_info().currsize
+    assert canonical_uuid("6" * 100_000) is None
+    assert ids._canonical.cache_info().currsize == kept

@@ -1,6 +1,7 @@
 """Identifiers: UUIDv7 for new rows (RFC 9562, section 5.7), UUIDv5 for system assistants."""
 
 import re
+from functools import lru_cache
 from uuid import UUID, uuid5
 
 import uuid_utils
@@ -34,6 +35,7 @@ def earliest_uuid7(unix_seconds: float) -> UUID:
     )
 
 
+@lru_cache(maxsize=1024)
 def system_assistant_id(graph_id: str) -> UUID:
     """The id of the assistant that the server makes for each graph."""
     return uuid5(_ASSISTANT_NAMESPACE, graph_id)
@@ -57,6 +59,8 @@ _UUID = re.compile(
     r"(?(brace)\})",
     re.IGNORECASE | re.ASCII,
 )
+#: The length of the longest spelling.
+_LONGEST = len("urn:uuid:{}") + 36
 
 
 def canonical_uuid(value: str) -> str | None:
@@ -64,6 +68,12 @@ def canonical_uuid(value: str) -> str | None:
 
     Clients also write a UUID with capitals, braces, ``urn:uuid:`` or no dashes.
     """
+    return _canonical(value) if len(value) <= _LONGEST else None
+
+
+# A request asks for the same few ids several times.
+@lru_cache(maxsize=4096)
+def _canonical(value: str) -> str | None:
     found = _UUID.fullmatch(value)
     return None if found is None else str(UUID(hex=found["digits"]))
 

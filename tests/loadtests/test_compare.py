@@ -139,7 +139,7 @@ def test_a_short_form_judges_processor_time_and_holds_rates_to_less():
     assert rows["wait: CPU of ceiling to ours"].found["median"] == pytest.approx(3.3 / 11.3, 1e-3)
     assert rows["wait: CPU of ceiling to ours"].verdict == "floor"
     told = {row.label: row.verdict for row in judged(found(), bound, 0.7, 0.5)}
-    # 2.25 of 2.5; every server took as much processor time, of 2.2.
+    # 2.25 of 2.5; every server took as much processor time, of 2.1.
     assert told["wait: to tutorial"] == "floor"
     assert told["wait: CPU of tutorial to ours"] == "missed"
     slow = {HEADRACE: [sample(240)], "tutorial": [sample(200)]}

@@ -123,13 +123,13 @@ class WebPages:
     def _is_own(self, host: str, server: Sequence[Any] | None) -> bool:
         """Whether a ``Host`` is a name of this server."""
         name = _without_port(host).lower().rstrip(".")
-        # A page that is at an address has reached this very address.
-        if _is_address(name) or name == "localhost" or name.endswith(".localhost"):
-            return True
         assert self._hosts is not None
         # A real server has an address here; one within a test has the name of its URL.
         reached = str(server[0]).lower() if server else None
-        return name == reached or name in self._hosts or name.endswith(self._below)
+        if name == reached or name in self._hosts or name.endswith(self._below):
+            return True
+        # A page that is at an address has reached this very address.
+        return name == "localhost" or name.endswith(".localhost") or _is_address(name)
 
 
 class _Sent:
