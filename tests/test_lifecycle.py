@@ -8,6 +8,7 @@ from weakref import ReferenceType, ref
 import pytest
 import structlog
 
+from headrace import lifecycle
 from headrace.lifecycle import Restarts, Signal, Supervision, Tasks
 from headrace.unavailable_errors import DatabaseUnavailable
 from tests.support.waiting import eventually
@@ -173,3 +174,42 @@ async def test_a_wait_that_is_over_keeps_nothing_of_who_waited():
         return state() is None
 
     await eventually(gone)
+
+
+async def deaf_once(begun: asyncio.Event) -> None:
+    """As ``asyncio.wait_for`` before Python 3.12, if its answer and a cancellation come at once."""
+    begun.set()
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        return
+
+
+async def test_repeated_work_that_loses_its_cancellation_ends_with_the_stop():
+    tasks, begun = Tasks(Supervision()), asyncio.Event()
+    tasks.repeat(
+        lambda: deaf_once(begun),
+        every_seconds=60,
+        name="deaf",
+        log=structlog.stdlib.get_logger(),
+        skipped_event="skipped",
+        at_once=True,
+    )
+    await begun.wait()
+    async with asyncio.timeout(2):
+        await tasks.stop()
+
+
+async def test_a_task_that_goes_on_after_its_cancellation_is_cancelled_again(monkeypatch):
+    monkeypatch.setattr(lifecycle, "_CANCELLED_AGAIN_SECONDS", 0.05)
+    tasks, begun = Tasks(Supervision()), asyncio.Event()
+
+    async def for_ever() -> None:
+        while True:
+            await deaf_once(begun)
+            await asyncio.sleep(60)
+
+    tasks.keep(for_ever, name="deaf")
+    await begun.wait()
+    async with asyncio.timeout(2):
+        await tasks.stop()

@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 _log = structlog.stdlib.get_logger("headrace.tasks")
 
+#: A task that goes on for so long after its cancellation is cancelled again.
+_CANCELLED_AGAIN_SECONDS = 5.0
+
 
 async def run_in_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on an event loop of its own, in a thread of its own.
@@ -196,6 +199,8 @@ class Tasks:
                     await work()
                 except Unavailable as fault:
                     log.warning(skipped_event, cause=fault.code)
+                if self._stopping:
+                    return  # A cancellation got lost in the work.
                 await pause()
 
         self.keep(rounds, name=name, vital=False)
@@ -206,14 +211,20 @@ class Tasks:
             await asyncio.wait(set(self._tasks))
 
     async def stop(self) -> None:
-        """Cancel all tasks and wait for them."""
+        """Cancel all tasks and wait for them.
+
+        A cancellation can get lost: until Python 3.12, ``asyncio.wait_for`` drops one that comes in
+        the moment in which it has its answer, and drivers of databases use it. What goes on is
+        cancelled again, after a time in which tasks that clean up have ended.
+        """
         self._stopping = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        for task in set(self._tasks):
-            task.cancel()
-        await self.join()
+        while self._tasks:
+            for task in set(self._tasks):
+                task.cancel()
+            await asyncio.wait(set(self._tasks), timeout=_CANCELLED_AGAIN_SECONDS)
 
     def _start_again(
         self,
