@@ -52,7 +52,7 @@ PROFILES = {
     ),
     "short": CompareOptions(
         profile="short",
-        rounds=6,
+        rounds=10,
         peer_rounds=1,
         seconds=0.4,
         warm_up_seconds=0.6,

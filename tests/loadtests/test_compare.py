@@ -52,7 +52,7 @@ def found() -> Compared:
 @pytest.mark.alone
 @pytest.mark.timeout(310)
 def test_the_short_form_keeps_seventy_percent_of_every_floor(tmp_path):
-    """Six short rounds, interleaved, and the median of their ratios.
+    """Ten short rounds, interleaved, and the median of their ratios.
 
     Requests per second depend on what else the machine does, so beside the servers of this
     repository processor time is held to 70 % of the floor, and requests per second to half of it.
@@ -139,7 +139,7 @@ def test_a_short_form_judges_processor_time_and_holds_rates_to_less():
     assert rows["wait: CPU of ceiling to ours"].found["median"] == pytest.approx(3.3 / 11.3, 1e-3)
     assert rows["wait: CPU of ceiling to ours"].verdict == "floor"
     told = {row.label: row.verdict for row in judged(found(), bound, 0.7, 0.5)}
-    # 2.25 of 2.5; every server took as much processor time, of 2.1.
+    # 2.25 of 2.5; every server took as much processor time, of 2.2.
     assert told["wait: to tutorial"] == "floor"
     assert told["wait: CPU of tutorial to ours"] == "missed"
     slow = {HEADRACE: [sample(240)], "tutorial": [sample(200)]}
