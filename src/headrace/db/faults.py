@@ -15,6 +15,15 @@ from headrace.errors import InvalidRequest, StartupRefusal
 from headrace.observability.masking import mask_text
 from headrace.unavailable_errors import DatabaseUnavailable, PoolExhausted, StatementTooSlow
 
+#: Faults that may pass, but that psycopg does not count as operational: a demoted server, a
+#: transaction that Postgres has ended at a time limit, a prepared statement that a pooler has lost.
+_ALSO_PASSING = (
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+    psycopg.errors.InvalidSqlStatementName,
+)
+
 #: Errors that a driver or the pool raises for faults of the database, not of the caller.
 DATABASE_ERRORS: tuple[type[Exception], ...] = (
     psycopg.OperationalError,
@@ -25,8 +34,11 @@ DATABASE_ERRORS: tuple[type[Exception], ...] = (
     sqlalchemy.exc.OperationalError,
     sqlalchemy.exc.InterfaceError,
     TimeoutError,
+    *_ALSO_PASSING,
 )
 
+#: With SQLAlchemy's wrappers, of faults and of other errors.
+_MAY_BE_FAULTS: tuple[type[Exception], ...] = (*DATABASE_ERRORS, sqlalchemy.exc.DBAPIError)
 
 _log = structlog.stdlib.get_logger("headrace.db")
 
@@ -118,9 +130,11 @@ def translated_faults(*, passing: tuple[type[Exception], ...] = ()) -> Iterator[
     except (psycopg.errors.DataError, sqlalchemy.exc.DataError) as error:
         _log.info("value_refused", exc_info=True)
         raise InvalidRequest(_NOT_STORABLE) from error
-    except DATABASE_ERRORS as error:
-        # The pool's errors are OperationalErrors, which SQLAlchemy wraps.
+    except _MAY_BE_FAULTS as error:
+        # SQLAlchemy wraps the driver's errors, and the pool's, which are OperationalErrors.
         cause = getattr(error, "orig", error)
+        if not isinstance(cause, DATABASE_ERRORS):
+            raise
         if isinstance(cause, _POOL_ERRORS) and not isinstance(cause, DatabaseAway):
             raise PoolExhausted from error
         if isinstance(cause, psycopg.errors.QueryCanceled):

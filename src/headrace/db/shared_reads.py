@@ -10,11 +10,11 @@ from collections.abc import Hashable, Sequence
 from math import ceil
 from typing import Generic, TypeVar
 
-import psycopg
 import structlog
 from psycopg.rows import DictRow
 from psycopg_pool import PoolTimeout, TooManyRequests
 
+from headrace.db.faults import DATABASE_ERRORS
 from headrace.db.held_connection import HeldConnection
 from headrace.db.pool import WORN_BYTES, Connection, RecoveryError, SharedPool
 from headrace.isolation import for_each_sound
@@ -29,9 +29,6 @@ _QUERIES = 2
 
 #: With fewer waiting reads than this, a second query would only make both smaller.
 _READS_FOR_ANOTHER = 16
-
-#: Errors of the server or the network, not of a row.
-_SERVER_FAULTS = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 
 #: A dead connection costs one try. After it, connections are checked first.
 _TRIES = 3
@@ -129,7 +126,7 @@ class SharedReads(ABC, Generic[K]):
                     batch[key].set_result(row)
 
         try:
-            failed = await for_each_sound(list(batch), answer, passing=_SERVER_FAULTS)
+            failed = await for_each_sound(list(batch), answer, passing=DATABASE_ERRORS)
             if failed:
                 _log.warning("read_failed", reads=len(failed), exc_info=failed[0][1])
         except Exception as error:
@@ -150,7 +147,7 @@ class SharedReads(ABC, Generic[K]):
                 )
             except self._final:
                 raise
-            except _SERVER_FAULTS:
+            except DATABASE_ERRORS:
                 await held.examine()
                 if not tries_left:
                     raise

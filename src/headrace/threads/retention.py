@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import psycopg
 import structlog
 from psycopg.errors import LockNotAvailable
 
-from headrace.db.faults import translated_faults
+from headrace.db.faults import DATABASE_ERRORS, translated_faults
 from headrace.db.planner import indexed_rows
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
@@ -171,7 +170,7 @@ class RetentionSweeper:
                 ):
                     await connection.execute(self._sql[name], {"thread_ids": list(some)})
 
-        failed = await for_each_sound(thread_ids, delete, passing=(psycopg.OperationalError,))
+        failed = await for_each_sound(thread_ids, delete, passing=DATABASE_ERRORS)
         for thread_id, error in failed:
             _log.warning("thread_not_deleted", thread_id=thread_id, exc_info=error)
         refused = [thread_id for thread_id, _ in failed]

@@ -9,9 +9,9 @@ from collections import deque
 from itertools import islice
 from time import monotonic
 
-import psycopg
 import structlog
 
+from headrace.db.faults import DATABASE_ERRORS
 from headrace.isolation import for_each_sound
 from headrace.lifecycle import Tasks
 from headrace.queue.queue import Queue
@@ -107,7 +107,7 @@ class TemporaryThreads:
             failed = await for_each_sound(
                 thread_ids,
                 lambda some: self._queue.delete_temporary_threads(some, watched=watched),
-                passing=(Unavailable, psycopg.OperationalError),
+                passing=(Unavailable, *DATABASE_ERRORS),
             )
         except Exception as fault:
             # Runs wait for this call to return, and must not wait for ever.
