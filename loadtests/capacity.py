@@ -18,8 +18,9 @@ from typing import Any
 
 from loadtests.measuring import machine
 from loadtests.measuring.apart import load_process
-from loadtests.measuring.client import Load, repeat, request
+from loadtests.measuring.client import Load, repeat
 from loadtests.measuring.database import PostgresProcessor, measured_database
+from loadtests.measuring.http_stream import request
 from loadtests.measuring.results import RESULTS, write_result
 from loadtests.measuring.servers import headrace_server, write_manifest
 

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from loadtests.agents.tokens import Token, since, tokens_in
 from loadtests.agents.workload import TOOL_SECONDS, Workload
-from loadtests.measuring.client import Reply, Visitor, request
+from loadtests.measuring.client import Visitor
+from loadtests.measuring.http_stream import Reply, request
 
 RUNS = "runs"
 #: What is noted, in seconds: of every token, from the model's write to the client's read.

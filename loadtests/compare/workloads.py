@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from loadtests.measuring.client import HttpStream, Repeated, Reply, Visitor, request
+from loadtests.measuring.client import Repeated, Visitor
+from loadtests.measuring.http_stream import HttpStream, Reply, request
 
 _LONG = 200
 _MARK = b"THREAD-ID"

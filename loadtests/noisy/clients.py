@@ -5,7 +5,8 @@ import random
 import time
 import uuid
 
-from loadtests.measuring.client import Visitor, request
+from loadtests.measuring.client import Visitor
+from loadtests.measuring.http_stream import request
 
 RUN = "run"
 #: Of the noisy tenant; more of them would measure connections.

@@ -3,7 +3,8 @@
 import time
 import uuid
 
-from loadtests.measuring.client import Visitor, request
+from loadtests.measuring.client import Visitor
+from loadtests.measuring.http_stream import request
 
 RUN = "run"
 LIVEZ = "livez"

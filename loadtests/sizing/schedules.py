@@ -14,7 +14,8 @@ from itertools import cycle, islice
 from math import ceil
 from uuid import uuid4
 
-from loadtests.measuring.client import Visitor, request
+from loadtests.measuring.client import Visitor
+from loadtests.measuring.http_stream import request
 
 #: Names of the requests.
 CREATE, WAIT, STATE, RUN, JOIN = "create", "wait", "state", "run", "join"

@@ -20,7 +20,8 @@ from loadtests.agents.report import charts, extrapolated, lines, section
 from loadtests.agents.tokens import clock, since, token_text, tokens_in
 from loadtests.agents.visitors import BETWEEN, DELAY, FIRST, GAP, RUN, START, TO_FIRST, TokenReader
 from loadtests.agents.workload import ANSWERS, CHECKPOINTS, TOOL_CALLS, TOOL_SECONDS, Workload
-from loadtests.measuring.client import Outcome, Reply, Visitor
+from loadtests.measuring.client import Outcome, Visitor
+from loadtests.measuring.http_stream import Reply
 from tests.support.load import measuring
 from tests.support.sources import ROOT
 

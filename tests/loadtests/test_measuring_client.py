@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from loadtests.measuring.apart import drive
-from loadtests.measuring.client import Course, HttpStream, Load, Outcome, Visitor, repeat, request
+from loadtests.measuring.client import Course, Load, Outcome, Visitor, repeat
+from loadtests.measuring.http_stream import HttpStream, request
 
 PLAIN = b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"a":"bcd"}'
 CHUNKED = (
