@@ -105,24 +105,24 @@ class Places:
         self.hold(caller)
         return True
 
-    def hold(self, caller: str) -> None:
-        """Hold a place though the share may be used up: running work is counted, not refused."""
-        self._held[caller] = self._held.get(caller, 0) + 1
-        self._taken += 1
+    def hold(self, caller: str, count: int = 1) -> None:
+        """Hold places though the share may be used up: running work is counted, not refused."""
+        self._held[caller] = self._held.get(caller, 0) + count
+        self._taken += count
 
-    def release(self, caller: str) -> None:
-        """Give one place back.
+    def release(self, caller: str, count: int = 1) -> None:
+        """Give places back.
 
-        :raises ValueError: the caller holds none.
+        :raises ValueError: the caller does not hold so many.
         """
-        held = self._held.get(caller, 0)
-        if not held:
-            raise ValueError("no place is held")
-        if held == 1:
-            del self._held[caller]
+        left = self._held.get(caller, 0) - count
+        if left < 0:
+            raise ValueError("no place is held, or too few")
+        if left:
+            self._held[caller] = left
         else:
-            self._held[caller] = held - 1
-        self._taken -= 1
+            del self._held[caller]
+        self._taken -= count
 
 
 class QueueFull(Exception):

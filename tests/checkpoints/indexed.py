@@ -20,6 +20,7 @@ from headrace.db.vector_tables import read_vector_tables, refuse_unfit_vectors
 from headrace.index_settings import IndexSettings
 from headrace.observability.declarations import Declarations
 from headrace.observability.index_metrics import IndexMetrics
+from headrace.shares import Share
 from tests.support.database import database_settings
 from tests.support.words import DIMS, embed
 
@@ -54,6 +55,7 @@ async def open_store(
     ttl: TTLConfig | None = None,
     prepared: bool = True,
     schema: str = "",
+    share: float = 1.0,
     **settings: Any,
 ) -> AsyncIterator[Store]:
     if prepared:
@@ -64,7 +66,7 @@ async def open_store(
     refuse_unfit_vectors(found, index)
     metrics = (figures or Figures()).metrics
     chosen = IndexSettings(**settings)
-    embedder = Embedder(ensure_embeddings(model), index, chosen, metrics)
+    embedder = Embedder(ensure_embeddings(model), index, chosen, metrics, Share(share))
     search = SemanticSearch(
         pool,
         index,

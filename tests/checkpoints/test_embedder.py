@@ -10,6 +10,7 @@ from langgraph.store.base import ensure_embeddings
 from headrace.checkpoints.embedder import Embedder
 from headrace.errors import EmbeddingRefused
 from headrace.index_settings import IndexSettings
+from headrace.shares import Share
 from headrace.unavailable_errors import EmbeddingFailed, EmbeddingsFull
 from tests.checkpoints.indexed import INDEX, Figures
 from tests.support.words import DIMS, aembed, embed, vector
@@ -28,12 +29,15 @@ async def made():
     """Makes embedders that are closed with the test."""
     opened: list[Embedder] = []
 
-    def make(model, figures: Figures | None = None, **settings) -> Embedder:
+    def make(
+        model, figures: Figures | None = None, share: float | None = None, **settings
+    ) -> Embedder:
         embedder = Embedder(
             ensure_embeddings(model),
             INDEX,
             IndexSettings(**settings),
             (figures or Figures()).metrics,
+            None if share is None else Share(share),
         )
         opened.append(embedder)
         return embedder
@@ -270,3 +274,93 @@ async def test_a_caller_that_leaves_costs_no_call(made):
     go_on.set()
     await asyncio.gather(first, last)
     assert asked == ["first", "last"]
+
+
+class HeldModel:
+    """A model that answers once it may; it notes the texts of each call."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.calls: list[list[str]] = []
+
+    async def __call__(self, texts):
+        self.calls.append(list(texts))
+        await self.go_on.wait()
+        return await aembed(texts)
+
+
+async def turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_no_scope_waits_behind_all_texts_of_another(made):
+    model = HeldModel()
+    embedder = made(model, calls=1, batch_texts=4)
+    many = [asyncio.ensure_future(embedder.documents([f"a {n}"], "ada")) for n in range(40)]
+    await turns()
+    few = [asyncio.ensure_future(embedder.documents([f"b {n}"], "bob")) for n in range(2)]
+    await turns()
+    model.go_on.set()
+    await asyncio.gather(*many, *few)
+    # The first call was under way when bob came; the next one has texts of both.
+    told = [sorted({text[0] for text in call}) for call in model.calls]
+    assert told[:2] == [["a"], ["a", "b"]]
+    assert sum(text[0] == "b" for text in model.calls[1]) == 2
+
+
+async def test_a_scope_leaves_a_call_to_others(made):
+    model = HeldModel()
+    embedder = made(model, share=0.75, calls=4, batch_texts=1)
+    puts = [asyncio.ensure_future(embedder.documents([f"a {n}"], "ada")) for n in range(10)]
+    searches = [asyncio.ensure_future(embedder.query(f"a? {n}", "ada")) for n in range(10)]
+    await turns()
+    assert len(model.calls) == 3
+    other = asyncio.ensure_future(embedder.documents(["b"], "bob"))
+    await turns()
+    assert model.calls[-1] == ["b"]
+    model.go_on.set()
+    await asyncio.gather(*puts, *searches, other)
+
+
+async def test_a_search_of_one_scope_does_not_wait_behind_all_of_another(made):
+    model = HeldModel()
+    embedder = made(model, share=0.5, calls=2)
+    searches = [asyncio.ensure_future(embedder.query(f"a? {n}", "ada")) for n in range(10)]
+    await turns()
+    other = asyncio.ensure_future(embedder.query("b?", "bob"))
+    await turns()
+    assert model.calls == [["a? 0"], ["b?"]]
+    model.go_on.set()
+    await asyncio.gather(*searches, other)
+
+
+async def test_a_scope_leaves_places_for_the_texts_of_others(made):
+    model = HeldModel()
+    embedder = made(model, share=0.75, calls=1, batch_texts=1, waiting_texts=8)
+    # One text is asked about, and 6 of 8 places are taken.
+    puts = []
+    for number in range(7):
+        puts.append(asyncio.ensure_future(embedder.documents([f"a {number}"], "ada")))
+        await turns()
+    with pytest.raises(EmbeddingsFull):
+        await embedder.documents(["one more"], "ada")
+    other = asyncio.ensure_future(embedder.documents(["b", "c"], "bob"))
+    await turns()
+    assert not other.done()
+    model.go_on.set()
+    await asyncio.gather(*puts, other)
+
+
+async def test_many_items_of_several_scopes_all_have_their_vectors(made):
+    embedder = made(aembed, share=0.6, calls=3, batch_texts=5)
+    texts = {
+        (scope, n): [f"{scope} {n} {part}" for part in range(n % 7 + 1)]
+        for scope in ("", "ada", "bob", "eve")
+        for n in range(25)
+    }
+    found = await asyncio.gather(
+        *(embedder.documents(wanted, scope) for (scope, _), wanted in texts.items())
+    )
+    for wanted, vectors in zip(texts.values(), found, strict=True):
+        assert [numbers(one) for one in vectors] == [pytest.approx(vector(text)) for text in wanted]

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 from langgraph.store.base import GetOp, InvalidNamespaceError, PutOp, SearchOp, TTLConfig
@@ -15,6 +16,7 @@ from headrace.db.vector_index import VectorIndex
 from headrace.errors import InvalidRequest
 from tests.checkpoints.indexed import INDEX, Figures, open_store
 from tests.support.database import database_settings, open_pool
+from tests.support.waiting import eventually
 from tests.support.words import DIMS, aembed, cosine, embed, vector
 
 ADA, BOB = ("notes", "ada"), ("notes", "bob")
@@ -330,3 +332,33 @@ async def test_a_search_stays_in_its_scope(database_url, pool, exact_items):
                 assert (found.namespace, found.value) == (("notes",), {"text": f"tea {number}"})
         with pytest.raises(InvalidNamespaceError):
             await store.asearch(("__headrace__", "acme"), query="tea")
+
+
+async def test_the_items_and_searches_of_one_scope_leave_the_model_to_others(database_url, pool):
+    go_on, calls = asyncio.Event(), []
+
+    async def model(texts):
+        calls.append(list(texts))
+        await go_on.wait()
+        return await aembed(texts)
+
+    async with open_store(
+        database_url, pool, model=model, share=0.5, calls=2, batch_texts=1
+    ) as store:
+        ada, bob = ScopedStore(store, "acme/ada"), ScopedStore(store, "acme/bob")
+        work: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(ada.aput(("n",), f"{n}", {"text": f"a {n}"})) for n in range(9)
+        ]
+        work += [asyncio.ensure_future(ada.asearch((), query=f"a {n}")) for n in range(9)]
+        work.append(
+            asyncio.ensure_future(
+                ada.abatch([PutOp(("n",), f"{n}", {"text": "a more"}) for n in range(2)])
+            )
+        )
+        await eventually(lambda: len(calls) == 1)
+        work.append(asyncio.ensure_future(bob.aput(("n",), "b", {"text": "b"})))
+        await eventually(lambda: len(calls) == 2)
+        assert calls[1] == ["b"]
+        go_on.set()
+        await asyncio.gather(*work)
+        assert keys(await bob.asearch((), query="b")) == ["b"]

@@ -2,14 +2,14 @@
 
 Texts of puts that wait at the same time share calls. A call that fails is repeated. If it fails
 for good, each put of it is asked about alone, so that one text that the model refuses fails alone.
-No caller holds a connection of the pool meanwhile.
+No caller holds a connection of the pool meanwhile. Scopes of the store share calls and waiting
+places, so that none of them takes all.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -19,11 +19,13 @@ import structlog
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base.embed import EmbeddingsLambda
 
+from headrace.checkpoints.waiting_texts import VectorText, WaitingTexts, WantedVectors
 from headrace.db.vector_index import VectorIndex, VectorType
 from headrace.errors import EmbeddingRefused
 from headrace.index_settings import IndexSettings
 from headrace.lifecycle import Tasks
 from headrace.observability.index_metrics import IndexMetrics
+from headrace.shares import Gate, Places, Share
 from headrace.thread_pool import in_a_thread
 from headrace.unavailable_errors import EmbeddingFailed, EmbeddingsFull
 
@@ -39,9 +41,6 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 2.0
 #: The largest numbers of single and of half precision.
 _LARGEST: Mapping[VectorType, float] = {"vector": 3.4028234e38, "halfvec": 65504.0}
 
-#: A vector as pgvector reads it: ``[0.25,1.0]``.
-VectorText = str
-
 
 class _ModelFault(Exception):
     """A call of the model came to nothing.
@@ -55,15 +54,12 @@ class _ModelFault(Exception):
         self.repeatable = repeatable
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Wanted:
-    texts: Sequence[str]
-    size_bytes: int
-    vectors: "asyncio.Future[list[VectorText]]"
-
-
 class Embedder:
-    """One per process; needs a running event loop."""
+    """One per process; needs a running event loop.
+
+    :param share: of the calls, and of the places for texts that wait, for one scope of the store;
+        None: it may have all.
+    """
 
     def __init__(
         self,
@@ -71,32 +67,37 @@ class Embedder:
         index: VectorIndex,
         settings: IndexSettings,
         metrics: IndexMetrics,
+        share: Share | None = None,
     ) -> None:
         self._index = index
         self._settings = settings
         self._metrics = metrics
         self._blocking = _is_blocking(embeddings)
         self._documents, self._query = _calls_of(embeddings, blocking=self._blocking)
-        self._places = asyncio.Semaphore(settings.calls)
-        self._waiting: deque[_Wanted] = deque()
-        self._waiting_texts = 0
-        self._workers = 0
+        share = share or Share()
+        self._calls = Gate(Places(settings.calls, share), timeout_seconds=settings.wait_seconds)
+        self._waiting = WaitingTexts(settings, share)
+        #: Tasks that ask for the texts of a scope.
+        self._workers: Counter[str] = Counter()
         self._tasks = Tasks()
 
-    async def documents(self, texts: Sequence[str]) -> list[VectorText]:
+    async def documents(self, texts: Sequence[str], scope: str = "") -> list[VectorText]:
         """The vectors of the texts of one item.
 
+        :param scope: of the store, whose item it is; empty: the store without a scope.
         :raises EmbeddingRefused: the model refuses one of them.
         :raises EmbeddingFailed: it failed, or took longer than ``index.wait_seconds``.
-        :raises EmbeddingsFull: too many texts wait already.
+        :raises EmbeddingsFull: too many texts wait already, of all scopes or of this one.
         """
-        if self._waiting_texts + len(texts) > self._settings.waiting_texts and self._waiting_texts:
+        if not self._waiting.take(scope, len(texts)):
             raise EmbeddingsFull
         loop = asyncio.get_running_loop()
         size = self._settings.batch_texts
         parts = [texts[at : at + size] for at in range(0, len(texts), size)]
         wanted = [
-            _Wanted(part, sum(len(text.encode()) for text in part), loop.create_future())
+            WantedVectors(
+                scope, part, sum(len(text.encode()) for text in part), loop.create_future()
+            )
             for part in parts
         ]
         for one in wanted:
@@ -112,9 +113,10 @@ class Embedder:
         self._metrics.count_texts("item", len(texts))
         return [vector for part in found for vector in part]
 
-    async def query(self, text: str) -> VectorText:
+    async def query(self, text: str, scope: str = "") -> VectorText:
         """The vector of a search.
 
+        :param scope: of the store, in which the search is.
         :raises EmbeddingRefused: the model refuses the text.
         :raises EmbeddingFailed: it failed, or took longer than ``index.wait_seconds``.
         """
@@ -124,7 +126,7 @@ class Embedder:
 
         async with self._in_time():
             try:
-                (vector,) = await self._repeated(ask, 1)
+                (vector,) = await self._repeated(ask, 1, scope)
             except _ModelFault as fault:
                 raise _refusal(fault) from fault
         self._metrics.count_texts("query", 1)
@@ -137,44 +139,41 @@ class Embedder:
     def _in_time(self) -> "_InTime":
         return _InTime(self._settings.wait_seconds)
 
-    def _enqueue(self, wanted: _Wanted) -> None:
-        self._waiting.append(wanted)
-        self._waiting_texts += len(wanted.texts)
-        if self._workers < self._settings.calls:
-            self._workers += 1
+    def _enqueue(self, wanted: WantedVectors) -> None:
+        self._waiting.add(wanted)
+        if self._workers[wanted.scope] < self._settings.calls:
+            self._workers[wanted.scope] += 1
             # The task works for others too: it must not have the context of one run.
-            self._tasks.start(self._work(), name="store-embedder", context=Context())
+            self._tasks.start(self._work(wanted.scope), name="store-embedder", context=Context())
 
-    async def _work(self) -> None:
+    async def _work(self, scope: str) -> None:
+        """Ask for the texts of a scope until none waits, and for those of others besides."""
         try:
-            while batch := self._next_batch():
-                await self._answer(batch)
+            while self._waiting.of(scope):
+                try:
+                    await self._calls.take(scope)
+                except TimeoutError:
+                    continue  # Those that waited for it have been told.
+                if batch := self._waiting.next_batch(scope):
+                    await self._answer(batch, scope, placed=True)
+                else:
+                    self._calls.release(scope)
         finally:
-            self._workers -= 1
+            self._workers[scope] -= 1
+            if not self._workers[scope]:
+                del self._workers[scope]
 
-    def _next_batch(self) -> list[_Wanted]:
-        batch: list[_Wanted] = []
-        texts = size_bytes = 0
-        while self._waiting:
-            one = self._waiting[0]
-            texts, size_bytes = texts + len(one.texts), size_bytes + one.size_bytes
-            full = texts > self._settings.batch_texts or size_bytes > self._settings.batch_bytes
-            if batch and full:
-                break
-            self._waiting.popleft()
-            self._waiting_texts -= len(one.texts)
-            if not one.vectors.done():
-                batch.append(one)
-        return batch
-
-    async def _answer(self, batch: Sequence[_Wanted]) -> None:
+    async def _answer(
+        self, batch: Sequence[WantedVectors], scope: str, *, placed: bool = False
+    ) -> None:
         texts = [text for one in batch for text in one.texts]
+        ask = partial(self._documents, texts)
         try:
-            vectors = await self._repeated(partial(self._documents, texts), len(texts))
+            vectors = await self._repeated(ask, len(texts), scope, placed=placed)
         except _ModelFault as fault:
             if len(batch) > 1 and fault.reason == "refused":
                 for one in batch:
-                    await self._answer([one])
+                    await self._answer([one], one.scope)
                 return
             for one in batch:
                 if not one.vectors.done():
@@ -186,13 +185,20 @@ class Embedder:
                 one.vectors.set_result(vectors[at : at + len(one.texts)])
             at += len(one.texts)
 
-    async def _repeated(self, ask: Callable[[], Awaitable[Any]], count: int) -> list[VectorText]:
-        """:raises _ModelFault: the model failed for good."""
+    async def _repeated(
+        self, ask: Callable[[], Awaitable[Any]], count: int, scope: str, *, placed: bool = False
+    ) -> list[VectorText]:
+        """
+        :param placed: the scope holds a place for the first call.
+        :raises _ModelFault: the model failed for good.
+        """
         tries = 0
         while True:
             tries += 1
             try:
-                return self._checked(await self._asked(ask), count)
+                if not placed or tries > 1:
+                    await self._take_place(scope)
+                return self._checked(await self._asked(ask, scope), count)
             except _ModelFault as fault:
                 self._metrics.count_failure(fault.reason)
                 last = tries >= self._settings.attempts or not fault.repeatable
@@ -209,13 +215,21 @@ class Embedder:
             pause = _FIRST_PAUSE_SECONDS * 2.0 ** (tries - 1)
             await asyncio.sleep(min(pause, _LONGEST_PAUSE_SECONDS))
 
-    async def _asked(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """What the model answers. Its place is taken until the call has really ended: a function
-        that blocks its thread goes on after its time is over.
+    async def _take_place(self, scope: str) -> None:
+        try:
+            await self._calls.take(scope)
+        except TimeoutError:
+            seconds = self._settings.wait_seconds
+            raise _ModelFault(
+                "timeout", f"no call ended within {seconds:g} s", repeatable=False
+            ) from None
+
+    async def _asked(self, ask: Callable[[], Awaitable[Any]], scope: str) -> Any:
+        """What the model answers. The scope holds its place until the call has really ended: a
+        function that blocks its thread goes on after its time is over.
         """
-        await self._places.acquire()
         call = self._tasks.start(_awaited(ask), name="embedding-call", context=Context())
-        call.add_done_callback(self._ended)
+        call.add_done_callback(partial(self._ended, scope))
         started = perf_counter()
         try:
             done, _ = await asyncio.wait({call}, timeout=self._settings.call_seconds)
@@ -238,8 +252,8 @@ class Embedder:
         if not self._blocking:
             call.cancel()
 
-    def _ended(self, call: "asyncio.Task[Any]") -> None:
-        self._places.release()
+    def _ended(self, scope: str, call: "asyncio.Task[Any]") -> None:
+        self._calls.release(scope)
         if not call.cancelled():
             # Nobody may wait for it any more, and asyncio would report its error.
             call.exception()

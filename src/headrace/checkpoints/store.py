@@ -190,7 +190,7 @@ class Store(QueuedStore):
         conditions, values = self.filter_conditions(op.filter)
         scope = Scope(".".join(op.namespace_prefix), conditions, values)
         page = HitPage(op.limit, op.offset, max_bytes)
-        vector = await self.index.query(op.query or "")
+        vector = await self.index.query(op)
         with _vectors_that_fit():
             return await retried(
                 lambda: search.hits(scope, vector, page),

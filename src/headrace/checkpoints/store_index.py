@@ -12,6 +12,7 @@ from psycopg import AsyncCursor
 from headrace.checkpoints.embedder import Embedder
 from headrace.checkpoints.item_texts import item_texts, named_paths, refuse_text
 from headrace.checkpoints.semantic_search import SemanticSearch
+from headrace.checkpoints.store_roots import scope_of
 from headrace.checkpoints.vector_sql import (
     FORGET_PATHS,
     FORGET_VECTORS,
@@ -55,12 +56,15 @@ class ItemIndexer:
         """
         if op.value is None:
             return None
-        return await self.indexed(op.value, named_paths(op))
+        return await self.indexed(op.value, named_paths(op), scope_of(op.namespace))
 
-    async def indexed(self, value: Mapping[str, Any], paths: tuple[str, ...] | None) -> IndexedItem:
+    async def indexed(
+        self, value: Mapping[str, Any], paths: tuple[str, ...] | None, scope: str = ""
+    ) -> IndexedItem:
         """What the index keeps of an item with this value.
 
         :param paths: those that its put named; None: it left them to the index.
+        :param scope: whose item it is.
         """
         if paths == ():
             return IndexedItem(paths, {})
@@ -69,7 +73,7 @@ class ItemIndexer:
         texts = await in_a_thread(extract)
         if not texts:
             return IndexedItem(paths, {})
-        vectors = await self.embedder.documents(list(texts.values()))
+        vectors = await self.embedder.documents(list(texts.values()), scope)
         return IndexedItem(paths, dict(zip(texts, vectors, strict=True)))
 
 
@@ -93,15 +97,16 @@ class StoreIndex(ItemIndexer):
         """How long a put or a search may wait for the model."""
         return self._settings.wait_seconds
 
-    async def query(self, text: str) -> str:
-        """The vector of a search.
+    async def query(self, op: SearchOp) -> str:
+        """The vector of a search by meaning.
 
         :raises InvalidRequest: the text is longer than one of an item may be.
         :raises EmbeddingRefused: the model refuses it.
         :raises EmbeddingFailed: the model failed, or took too long.
         """
+        text = op.query or ""
         refuse_text("query", text, self._settings)
-        return await self.embedder.query(text)
+        return await self.embedder.query(text, scope_of(op.namespace_prefix))
 
     async def write(
         self, puts: Sequence[PutOp], items: Mapping[ItemKey, IndexedItem], cursor: AsyncCursor[Any]

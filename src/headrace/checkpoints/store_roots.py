@@ -24,6 +24,11 @@ class ScopedLabels(tuple[str, ...]):
     __slots__ = ()
 
 
+def scope_of(namespace: tuple[str, ...]) -> str:
+    """The scope that a namespace lies in; empty: it has none."""
+    return namespace[1] if isinstance(namespace, ScopedLabels) else ""
+
+
 def refuse_root(op: Op) -> None:
     """
     :raises InvalidNamespaceError: the operation names a namespace of a scope, and has none.

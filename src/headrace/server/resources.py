@@ -185,7 +185,7 @@ async def open_resources(
     saver = build_saver(settings, pool, writer, metrics)
     saver.serde = build_serializer(types, json_types=serde.allowed_json_modules)
     stack.push_async_callback(saver.stop)
-    index = await open_index(settings, pool, metrics, entries.store_index)
+    index = await open_index(settings, pool, metrics, share, entries.store_index)
     store = open_store(settings, pool, metrics, tasks, entries.store_ttl, index, stack)
     registry = await GraphRegistry.open(
         sources,

@@ -19,6 +19,7 @@ from headrace.lifecycle import Tasks
 from headrace.observability.metrics import Metrics
 from headrace.server.database import refused_start
 from headrace.settings import Settings
+from headrace.shares import Share
 
 _log = structlog.stdlib.get_logger("headrace.lifespan")
 
@@ -53,10 +54,15 @@ def open_store(
 
 
 async def open_index(
-    settings: Settings, pool: SharedPool, metrics: Metrics, loaded: LoadedIndex | None
+    settings: Settings,
+    pool: SharedPool,
+    metrics: Metrics,
+    share: Share,
+    loaded: LoadedIndex | None,
 ) -> StoreIndex | None:
     """The index of the store, if the manifest asks for one.
 
+    :param share: of the embedding model, for one scope of the store.
     :raises StartupRefusal: HR301 the database, HR331, HR332, HR333 the tables of the vectors.
     """
     if loaded is None:
@@ -74,7 +80,7 @@ async def open_index(
             wanted_fields=loaded.index.fields,
             remedy="headrace store reindex",
         )
-    embedder = Embedder(loaded.embeddings, loaded.index, settings.index, metrics.index)
+    embedder = Embedder(loaded.embeddings, loaded.index, settings.index, metrics.index, share)
     search = SemanticSearch(
         pool,
         loaded.index,
