@@ -219,6 +219,35 @@ async def test_a_read_of_one_checkpoint_is_repeated_on_another_connection(databa
         await asyncio.gather(*readers)
 
 
+@pytest.mark.parametrize("limit", [None, 4])
+async def test_a_list_goes_on_where_a_connection_broke(database_url, limit):
+    """A node that looks at the history of its thread must not fail over it."""
+    expected = ["tea 6", "tea 5", "tea 4", "tea 3", "tea 2", "tea 1"][:limit]
+    async with saver_on(database_url) as saver:
+        for number in range(1, 7):
+            await put(saver, "t", number, f"tea {number}")
+        lists = 0
+        ended = asyncio.Event()
+
+        async def read() -> None:
+            nonlocal lists
+            while not ended.is_set():
+                found = []
+                async for item in saver.alist(config("t"), limit=limit):
+                    found.append(item.checkpoint["channel_values"]["messages"])
+                    await asyncio.sleep(0)
+                assert found == expected
+                lists += 1
+
+        readers = [asyncio.ensure_future(read()) for _ in range(POOL_SIZE)]
+        for _ in range(8):
+            wanted = lists + 8
+            await eventually(lambda: lists > wanted or any(one.done() for one in readers))  # noqa: B023
+            await asyncio.to_thread(kill_backends, database_url)
+        ended.set()
+        await asyncio.gather(*readers)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     "value",

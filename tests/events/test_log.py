@@ -11,9 +11,11 @@ from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.events.log import EventLog
 from headrace.ids import uuid7
+from tests.db.conditions import kill_backends
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 from tests.support.runs import insert_running_run, register_process
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -108,3 +110,24 @@ async def test_events_that_cannot_be_stored_fail_alone(log, database):
     assert stored(database) == [1, 2]
     await log.store("bad", bad, events(3))
     assert stored(database) == [1, 2, 3]
+
+
+async def test_the_last_id_is_read_again_where_a_connection_broke(log, database, database_url):
+    """A run that goes on after a crash needs it: often the database was away at that moment."""
+    token = insert_running_run(database, register_process(database), "t")
+    await log.store("t", token, events(1, 2))
+    reads, ended = 0, asyncio.Event()
+
+    async def read() -> None:
+        nonlocal reads
+        while not ended.is_set():
+            assert await log.last_id(token.run_id) == 2
+            reads += 1
+
+    readers = [asyncio.ensure_future(read()) for _ in range(4)]
+    for _ in range(8):
+        wanted = reads + 8
+        await eventually(lambda: reads > wanted or any(one.done() for one in readers))  # noqa: B023
+        await asyncio.to_thread(kill_backends, database_url)
+    ended.set()
+    await asyncio.gather(*readers)

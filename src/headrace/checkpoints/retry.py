@@ -23,24 +23,43 @@ READ_SECONDS = 10.0
 T = TypeVar("T")
 
 
-async def retried(work: Callable[[], Awaitable[T]], *, seconds: float, operation: str) -> T:
-    """Return what ``work`` returns; repeat it, for ``seconds`` at most, while the database is away.
+class Retries:
+    """The tries of one operation. They end ``seconds`` after the first one.
 
     A statement that was cancelled is not repeated: it would take as long again.
 
     :param operation: its name in the log line ``operation_repeated``.
+    """
+
+    def __init__(self, *, seconds: float, operation: str) -> None:
+        self._deadline = monotonic() + seconds
+        self._operation = operation
+        self._tries = 0
+
+    async def after(self, error: Exception) -> None:
+        """Wait before the next try; the last one has raised ``error``.
+
+        :raises Exception: ``error``, if no retry may help.
+        :raises DatabaseUnavailable: the database stayed away.
+        """
+        if not passes(error) or isinstance(error, psycopg.errors.QueryCanceled):
+            raise error
+        if monotonic() > self._deadline:
+            raise DatabaseUnavailable from error
+        _log.warning("operation_repeated", operation=self._operation, error=first_line(error))
+        await asyncio.sleep(retry_delay_seconds(self._tries))
+        self._tries += 1
+
+
+async def retried(work: Callable[[], Awaitable[T]], *, seconds: float, operation: str) -> T:
+    """Return what ``work`` returns; repeat it as :class:`Retries` says while the database is away.
+
     :raises DatabaseUnavailable: the database stayed away.
     """
-    deadline = monotonic() + seconds
-    tries = 0
+    retries = Retries(seconds=seconds, operation=operation)
     while True:
         try:
             return await work()
         except DATABASE_ERRORS as error:
-            if not passes(error) or isinstance(error, psycopg.errors.QueryCanceled):
-                raise
-            if monotonic() > deadline:
-                raise DatabaseUnavailable from error
-            _log.warning("operation_repeated", operation=operation, error=first_line(error))
-        await asyncio.sleep(retry_delay_seconds(tries))
-        tries += 1
+            fault = error
+        await retries.after(fault)

@@ -26,7 +26,7 @@ from headrace.checkpoints.commits import Commits
 from headrace.checkpoints.copies import copy_thread
 from headrace.checkpoints.deletions import delete_for_runs, retried_deletion
 from headrace.checkpoints.fence import RunToken
-from headrace.checkpoints.retry import READ_SECONDS, retried
+from headrace.checkpoints.retry import READ_SECONDS, Retries, retried
 from headrace.checkpoints.rows import stored_writes
 from headrace.checkpoints.run_saver import RunSaver
 from headrace.checkpoints.run_writes import RunWrites, current_run, fail_run
@@ -38,6 +38,7 @@ from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import NULL_TASK, PooledSaver
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES
 from headrace.checkpoints.writer import Writer
+from headrace.db.faults import DATABASE_ERRORS
 from headrace.db.pool import SharedPool
 from headrace.error_text import MAX_BYTES
 from headrace.errors import CheckpointTooLarge
@@ -252,7 +253,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
             await self._writer.settled(str(config["configurable"]["thread_id"]))
         reading = current_reading()
         async for item in (
-            super().alist(config, filter=filter, before=before, limit=limit)
+            self._all_listed(config, filter=filter, before=before, limit=limit)
             if reading is None or config is None
             else self._listed(reading, config, filter=filter, before=before, limit=limit)
         ):
@@ -262,6 +263,33 @@ class UpstreamSaver(PooledSaver, RunSaver):
             yield item
         if first:
             self.observe("list", perf_counter() - started)
+
+    async def _all_listed(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Upstream's list. If the database is away, it goes on after the last item."""
+        retries = Retries(seconds=READ_SECONDS, operation="list")
+        left, found = limit, False
+        while True:
+            try:
+                async for item in super().alist(config, filter=filter, before=before, limit=left):
+                    found, before = True, item.config
+                    left = None if left is None else left - 1
+                    yield item
+                return
+            except DATABASE_ERRORS as error:
+                if config is None and found:
+                    # Of several threads: copies of a thread have the ids of its checkpoints.
+                    raise
+                fault = error
+            if left == 0:
+                return
+            await retries.after(fault)
 
     async def _listed(
         self,

@@ -9,6 +9,7 @@ import structlog
 from headrace.checkpoints.fence import RunToken
 from headrace.checkpoints.flush_call import Answer, Arguments
 from headrace.checkpoints.operations import CalledKind, Numbers, Operation, written_if_live
+from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.writer import Writer
 from headrace.db.arrays import BigInteger, Bytea, Column, Integer, Text, Uuid
 from headrace.db.batches import delete_in_batches
@@ -91,8 +92,16 @@ class EventLog:
         await self._writer.commit(StoreEvents(thread_id, token, events))
 
     async def last_id(self, run_id: UUID) -> int:
-        """The id of the run's latest stored event; 0 if there is none."""
-        rows = await self._rows("last_event_id", {"run_id": run_id})
+        """The id of the run's latest stored event; 0 if there is none. A run waits for it.
+
+        :raises DatabaseUnavailable: the database could not be reached for too long.
+        """
+        values = {"run_id": run_id}
+        rows = await retried(
+            lambda: indexed_rows(self._pool, self._sql["last_event_id"], values),
+            seconds=READ_SECONDS,
+            operation="last_event_id",
+        )
         return int(rows[0][0])
 
     async def is_watched(self, run_id: UUID) -> bool:
