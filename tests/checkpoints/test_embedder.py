@@ -289,6 +289,15 @@ class HeldModel:
         return await aembed(texts)
 
 
+async def known(embedder: Embedder, model: HeldModel, *scopes: str) -> None:
+    """Let the embedder know of several scopes."""
+    model.go_on.set()
+    for scope in ("ada", *scopes):
+        await embedder.documents(["known"], scope)
+    model.go_on.clear()
+    model.calls.clear()
+
+
 async def turns() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
@@ -312,6 +321,7 @@ async def test_no_scope_waits_behind_all_texts_of_another(made):
 async def test_a_scope_leaves_a_call_to_others(made):
     model = HeldModel()
     embedder = made(model, share=0.75, calls=4, batch_texts=1)
+    await known(embedder, model, "bob")
     puts = [asyncio.ensure_future(embedder.documents([f"a {n}"], "ada")) for n in range(10)]
     searches = [asyncio.ensure_future(embedder.query(f"a? {n}", "ada")) for n in range(10)]
     await turns()
@@ -326,6 +336,7 @@ async def test_a_scope_leaves_a_call_to_others(made):
 async def test_a_search_of_one_scope_does_not_wait_behind_all_of_another(made):
     model = HeldModel()
     embedder = made(model, share=0.5, calls=2)
+    await known(embedder, model, "bob")
     searches = [asyncio.ensure_future(embedder.query(f"a? {n}", "ada")) for n in range(10)]
     await turns()
     other = asyncio.ensure_future(embedder.query("b?", "bob"))
@@ -338,6 +349,7 @@ async def test_a_search_of_one_scope_does_not_wait_behind_all_of_another(made):
 async def test_a_scope_leaves_places_for_the_texts_of_others(made):
     model = HeldModel()
     embedder = made(model, share=0.75, calls=1, batch_texts=1, waiting_texts=8)
+    await known(embedder, model, "bob")
     # One text is asked about, and 6 of 8 places are taken.
     puts = []
     for number in range(7):
@@ -364,3 +376,133 @@ async def test_many_items_of_several_scopes_all_have_their_vectors(made):
     )
     for wanted, vectors in zip(texts.values(), found, strict=True):
         assert [numbers(one) for one in vectors] == [pytest.approx(vector(text)) for text in wanted]
+
+
+async def test_a_lone_scope_may_have_all_calls(made):
+    """All callers of a tenant without owners have one scope, however many keys there are."""
+    model = HeldModel()
+    embedder = made(model, share=0.75, calls=4, batch_texts=1, waiting_texts=8)
+    puts = []
+    for number in range(12):
+        puts.append(asyncio.ensure_future(embedder.documents([f"{number}"])))
+        await turns()
+    assert len(model.calls) == 4
+    model.go_on.set()
+    await asyncio.gather(*puts)
+
+
+class Odd:
+    """As an array of no dimensions."""
+
+    def __len__(self) -> int:
+        raise TypeError("len() of unsized object")
+
+
+BAD = {
+    "refused": lambda texts: _raise(Refusal(400)),
+    "unfit": lambda texts: [[float("nan")] * DIMS for _ in texts],
+    "error": lambda texts: _raise(ValueError("no")),
+    "no length": lambda texts: type(
+        "Odd", (), {"__len__": lambda self: _raise(TypeError("0-d"))}
+    )(),
+}
+
+
+def _raise(error: Exception):
+    raise error
+
+
+@pytest.mark.parametrize("kind", BAD)
+async def test_a_text_of_one_scope_fails_no_item_of_another(made, kind):
+    go_on = asyncio.Event()
+
+    async def model(texts):
+        await go_on.wait()
+        return BAD[kind](texts) if "bad" in texts else await aembed(texts)
+
+    embedder = made(model, calls=1, batch_texts=8, attempts=2)
+    first = asyncio.ensure_future(embedder.documents(["first"], "ada"))
+    await turns()
+    ada = asyncio.ensure_future(embedder.documents(["tea"], "ada"))
+    bob = asyncio.ensure_future(embedder.documents(["bad"], "bob"))
+    carol = asyncio.ensure_future(embedder.documents(["cake"], "carol"))
+    await turns()
+    go_on.set()
+    await asyncio.gather(first, ada, carol)
+    assert numbers(ada.result()[0]) == pytest.approx(vector("tea"))
+    with pytest.raises((EmbeddingRefused, EmbeddingFailed)):
+        await bob
+
+
+async def test_what_fails_of_one_scope_takes_no_place_of_another(made):
+    """ada's call took bob's text along, and bob's text makes the model hang."""
+    hangs, hung = asyncio.Event(), []
+
+    async def model(texts):
+        if "hang" in texts:
+            hung.append(list(texts))
+            await hangs.wait()
+        return await aembed(texts)
+
+    embedder = made(
+        model, share=0.75, calls=4, call_seconds=0.1, attempts=3, wait_seconds=2, batch_texts=8
+    )
+    ada = asyncio.ensure_future(embedder.documents(["tea"], "ada"))
+    bob = asyncio.ensure_future(embedder.documents(["hang"], "bob"))
+    assert numbers((await ada)[0]) == pytest.approx(vector("tea"))
+    assert embedder._calls.places.held_by("ada") == 0
+    with pytest.raises(EmbeddingFailed):
+        await bob
+    assert sum("tea" in texts for texts in hung) <= 1
+
+
+async def test_a_scope_whose_texts_have_gone_takes_no_place_for_those_of_others(made):
+    model = HeldModel()
+    embedder = made(model, share=0.75, calls=4, batch_texts=8)
+    await known(embedder, model, "bob")
+    held = [asyncio.ensure_future(embedder.query(f"b? {n}", "bob")) for n in range(3)]
+    held.append(asyncio.ensure_future(embedder.query("a?", "ada")))
+    await turns()
+    puts = [asyncio.ensure_future(embedder.documents([f"a {n}"], "ada")) for n in range(4)]
+    await turns()
+    late = [asyncio.ensure_future(embedder.documents([f"b {n}" * 9], "bob")) for n in range(20)]
+    await turns()
+    model.go_on.set()
+    await asyncio.gather(*held, *puts, *late)
+    assert embedder._calls.places.taken == 0
+    assert not embedder._workers
+
+
+async def test_those_that_give_up_make_room_at_once(made):
+    model = HeldModel()
+    embedder = made(model, calls=1, batch_texts=1, waiting_texts=4)
+    puts = []
+    for number in range(5):
+        puts.append(asyncio.ensure_future(embedder.documents([str(number)])))
+        await turns()
+    for put in puts[1:]:
+        put.cancel()
+    await turns()
+    others = [asyncio.ensure_future(embedder.documents([f"later {n}"])) for n in range(4)]
+    await turns()
+    model.go_on.set()
+    await asyncio.gather(puts[0], *others)
+
+
+async def test_nobody_is_asked_for_those_that_gave_up_while_a_call_failed(made):
+    model = HeldModel()
+
+    async def refuses(texts):
+        await model(texts)
+        raise Refusal(400)
+
+    embedder = made(refuses, calls=1, batch_texts=8)
+    puts = [asyncio.ensure_future(embedder.documents([f"{n}"])) for n in range(6)]
+    await turns()
+    assert [len(call) for call in model.calls] == [6]
+    for put in puts:
+        put.cancel()
+    await turns()
+    model.go_on.set()
+    await turns()
+    assert len(model.calls) == 1

@@ -195,9 +195,10 @@ async def test_so_does_a_run_that_failed_there(database_url, engine):
     assert values == {"log": ["first", "second"]}
 
 
-async def test_a_read_of_one_checkpoint_is_repeated_on_another_connection(database_url):
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_read_of_one_checkpoint_is_repeated_on_another_connection(database_url, engine):
     """A run that starts from a checkpoint reads it so; so does whoever asks for an old state."""
-    async with saver_on(database_url) as saver:
+    async with saver_on(database_url, engine=engine) as saver:
         await put(saver, "t", 1, "tea")
         reads = 0
         ended = asyncio.Event()

@@ -14,6 +14,7 @@ from headrace.checkpoints.store_sweeper import StoreSweeper
 from headrace.db.migrate import upgrade
 from headrace.db.vector_index import VectorIndex
 from headrace.errors import InvalidRequest
+from headrace.unavailable_errors import EmbeddingFailed
 from tests.checkpoints.indexed import INDEX, Figures, open_store
 from tests.support.database import database_settings, open_pool
 from tests.support.waiting import eventually
@@ -346,6 +347,11 @@ async def test_the_items_and_searches_of_one_scope_leave_the_model_to_others(dat
         database_url, pool, model=model, share=0.5, calls=2, batch_texts=1
     ) as store:
         ada, bob = ScopedStore(store, "acme/ada"), ScopedStore(store, "acme/bob")
+        # From here on there are several scopes.
+        go_on.set()
+        await asyncio.gather(*(one.aput(("n",), "known", {"text": "k"}) for one in (ada, bob)))
+        go_on.clear()
+        calls.clear()
         work: list[asyncio.Future[Any]] = [
             asyncio.ensure_future(ada.aput(("n",), f"{n}", {"text": f"a {n}"})) for n in range(9)
         ]
@@ -361,4 +367,52 @@ async def test_the_items_and_searches_of_one_scope_leave_the_model_to_others(dat
         assert calls[1] == ["b"]
         go_on.set()
         await asyncio.gather(*work)
-        assert keys(await bob.asearch((), query="b")) == ["b"]
+        assert keys(await bob.asearch((), query="b"))[0] == "b"
+
+
+async def test_a_batch_of_which_one_item_fails_makes_no_more_vectors(database_url, pool):
+    go_on, asked, ended = asyncio.Event(), [], []
+
+    async def model(texts):
+        asked.extend(texts)
+        if "bad" in texts:
+            raise ValueError("no")
+        await go_on.wait()
+        ended.extend(texts)
+        return await aembed(texts)
+
+    async with open_store(
+        database_url, pool, model=model, calls=1, attempts=1, batch_texts=1
+    ) as store:
+        texts = ["bad", *(f"tea {n}" for n in range(6))]
+        with pytest.raises(EmbeddingFailed):
+            await store.abatch([PutOp(("n",), text, {"text": text}) for text in texts])
+        go_on.set()
+        await store.aput(("n",), "later", {"text": "later"})
+    assert len(asked) <= 3
+    assert "later" in ended
+
+
+async def test_a_search_of_one_scope_does_not_wait_behind_all_of_another(
+    database_url, pool, database
+):
+    """While another session holds the table, four searches wait for it, the others for those."""
+    async with open_store(database_url, pool) as store:
+        ada, bob = ScopedStore(store, "acme/ada"), ScopedStore(store, "acme/bob")
+        for scope in (ada, bob):
+            await scope.aput(("n",), "k", {"text": "tea"})
+        ended: list[str] = []
+
+        async def search(scope: ScopedStore, name: str) -> None:
+            await scope.asearch((), query="tea")
+            ended.append(name)
+
+        with database.transaction():
+            database.execute("LOCK TABLE store")
+            searches = [asyncio.ensure_future(search(ada, "ada")) for _ in range(12)]
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            await eventually(lambda: database.execute(waiting).fetchone()[0] == 4)
+            searches.append(asyncio.ensure_future(search(bob, "bob")))
+            await asyncio.sleep(0.1)
+        await asyncio.gather(*searches)
+    assert ended.index("bob") < 8

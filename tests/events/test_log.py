@@ -11,6 +11,7 @@ from headrace.event_settings import EventSettings
 from headrace.events.event import Event
 from headrace.events.log import EventLog
 from headrace.ids import uuid7
+from headrace.unavailable_errors import StatementTooSlow
 from tests.db.conditions import kill_backends
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
@@ -131,3 +132,26 @@ async def test_the_last_id_is_read_again_where_a_connection_broke(log, database,
         await asyncio.to_thread(kill_backends, database_url)
     ended.set()
     await asyncio.gather(*readers)
+
+
+async def test_a_read_that_takes_too_long_is_no_fault_of_the_graph(database_url, database):
+    async with open_pool(database_url, pool_min=1, pool_max=1) as pool, open_writer(pool) as writer:
+        log = EventLog(pool, writer, EventSettings())
+        async with pool.connection() as connection:
+            await connection.execute("SET statement_timeout = '50ms'")
+        with database.transaction():
+            database.execute("LOCK TABLE run_events")
+            with pytest.raises(StatementTooSlow):
+                await log.last_id(uuid7())
+
+
+async def test_a_lost_statement_is_prepared_again(database_url):
+    """What stands between, or a user's own ``DEALLOCATE ALL``, may have it forgotten."""
+    async with open_pool(database_url, pool_min=1, pool_max=1) as pool, open_writer(pool) as writer:
+        log = EventLog(pool, writer, EventSettings())
+        for _ in range(8):
+            await log.last_id(uuid7())
+        async with pool.connection() as connection:
+            connection.pgconn.exec_(b"DEALLOCATE ALL")
+        async with asyncio.timeout(5):
+            assert await log.last_id(uuid7()) == 0

@@ -8,6 +8,7 @@ from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
 from headrace.db.logins import Login
+from headrace.errors import StartupRefusal
 from headrace.lifecycle import Tasks
 from headrace.setting_groups import WorkerSettings
 from headrace.worker.heartbeat import Heartbeat
@@ -61,6 +62,12 @@ async def test_it_registers_renews_and_leaves(database_url, database):
     await heartbeat.stop()
     assert row(database, process_id) is None
     await heartbeat.stop()
+
+
+async def test_a_server_that_takes_no_writes_is_refused_at_the_start(database_url):
+    read_only = make_conninfo(database_url, options="-c default_transaction_read_only=on")
+    with pytest.raises(StartupRefusal, match="read-only"):
+        await Heartbeat(Login(read_only), QUICK).start()
 
 
 async def test_it_tells_how_long_the_lease_lasts(database_url, database):

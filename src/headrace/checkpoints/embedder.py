@@ -57,8 +57,8 @@ class _ModelFault(Exception):
 class Embedder:
     """One per process; needs a running event loop.
 
-    :param share: of the calls, and of the places for texts that wait, for one scope of the store;
-        None: it may have all.
+    :param share: of the calls, and of the places for texts that wait, for one scope of the store
+        once there are several; None: each may have all.
     """
 
     def __init__(
@@ -74,9 +74,13 @@ class Embedder:
         self._metrics = metrics
         self._blocking = _is_blocking(embeddings)
         self._documents, self._query = _calls_of(embeddings, blocking=self._blocking)
-        share = share or Share()
-        self._calls = Gate(Places(settings.calls, share), timeout_seconds=settings.wait_seconds)
-        self._waiting = WaitingTexts(settings, share)
+        #: That of callers, and that of scopes: all callers may have one scope.
+        self._callers_share, self._share = share or Share(), Share()
+        self._first_scope: str | None = None
+        self._several_scopes = False
+        places = Places(settings.calls, self._share)
+        self._calls = Gate(places, timeout_seconds=settings.wait_seconds)
+        self._waiting = WaitingTexts(settings, self._share)
         #: Tasks that ask for the texts of a scope.
         self._workers: Counter[str] = Counter()
         self._tasks = Tasks()
@@ -89,6 +93,7 @@ class Embedder:
         :raises EmbeddingFailed: it failed, or took longer than ``index.wait_seconds``.
         :raises EmbeddingsFull: too many texts wait already, of all scopes or of this one.
         """
+        self._note(scope)
         if not self._waiting.take(scope, len(texts)):
             raise EmbeddingsFull
         loop = asyncio.get_running_loop()
@@ -107,6 +112,7 @@ class Embedder:
                 found = [await one.vectors for one in wanted]
         finally:
             for one in wanted:
+                self._waiting.forget(one)
                 if not one.vectors.cancel() and not one.vectors.cancelled():
                     # Nobody may wait for it any more, and asyncio would report its error.
                     one.vectors.exception()
@@ -120,6 +126,8 @@ class Embedder:
         :raises EmbeddingRefused: the model refuses the text.
         :raises EmbeddingFailed: it failed, or took longer than ``index.wait_seconds``.
         """
+
+        self._note(scope)
 
         async def ask() -> Any:
             return [await self._query(text)]
@@ -139,6 +147,13 @@ class Embedder:
     def _in_time(self) -> "_InTime":
         return _InTime(self._settings.wait_seconds)
 
+    def _note(self, scope: str) -> None:
+        """Once there are several scopes, none of them may have all."""
+        if self._first_scope is None:
+            self._first_scope = scope
+        self._several_scopes |= scope != self._first_scope
+        self._share.now = self._callers_share.now if self._several_scopes else 1.0
+
     def _enqueue(self, wanted: WantedVectors) -> None:
         self._waiting.add(wanted)
         if self._workers[wanted.scope] < self._settings.calls:
@@ -153,8 +168,11 @@ class Embedder:
                 try:
                     await self._calls.take(scope)
                 except TimeoutError:
-                    continue  # Those that waited for it have been told.
-                if batch := self._waiting.next_batch(scope):
+                    continue  # Those that have waited as long as this have given up.
+                # Another call may have taken all texts of the scope along: its place is not for
+                # texts of others alone.
+                batch = self._waiting.next_batch(scope) if self._waiting.of(scope) else []
+                if batch:
                     await self._answer(batch, scope, placed=True)
                 else:
                     self._calls.release(scope)
@@ -166,18 +184,36 @@ class Embedder:
     async def _answer(
         self, batch: Sequence[WantedVectors], scope: str, *, placed: bool = False
     ) -> None:
+        """Ask for the vectors of texts; ``scope`` has the place.
+
+        :param placed: it has it already.
+        """
         texts = [text for one in batch for text in one.texts]
-        ask = partial(self._documents, texts)
+        parts = _by_scope(batch)
         try:
-            vectors = await self._repeated(ask, len(texts), scope, placed=placed)
+            vectors = await self._repeated(
+                partial(self._documents, texts),
+                len(texts),
+                scope,
+                placed=placed,
+                # What a text of one scope costs is not for the others.
+                attempts=1 if len(parts) > 1 else self._settings.attempts,
+                is_wanted=lambda: not all(one.vectors.done() for one in batch),
+            )
         except _ModelFault as fault:
-            if len(batch) > 1 and fault.reason == "refused":
+            if len(parts) > 1:
+                for own, part in parts.items():
+                    self._tasks.start(
+                        self._answer(part, own), name="store-embedder", context=Context()
+                    )
+            elif len(batch) > 1 and fault.reason in ("refused", "unfit"):
                 for one in batch:
-                    await self._answer([one], one.scope)
-                return
-            for one in batch:
-                if not one.vectors.done():
-                    one.vectors.set_exception(_refusal(fault))
+                    if not one.vectors.done():
+                        await self._answer([one], scope)
+            else:
+                for one in batch:
+                    if not one.vectors.done():
+                        one.vectors.set_exception(_refusal(fault))
             return
         at = 0
         for one in batch:
@@ -186,12 +222,22 @@ class Embedder:
             at += len(one.texts)
 
     async def _repeated(
-        self, ask: Callable[[], Awaitable[Any]], count: int, scope: str, *, placed: bool = False
+        self,
+        ask: Callable[[], Awaitable[Any]],
+        count: int,
+        scope: str,
+        *,
+        placed: bool = False,
+        attempts: int | None = None,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> list[VectorText]:
         """
-        :param placed: the scope holds a place for the first call.
+        :param placed: the scope has a place for the first call.
+        :param attempts: None: those of the settings.
+        :param is_wanted: whether anybody waits for the vectors.
         :raises _ModelFault: the model failed for good.
         """
+        most = attempts or self._settings.attempts
         tries = 0
         while True:
             tries += 1
@@ -201,7 +247,7 @@ class Embedder:
                 return self._checked(await self._asked(ask, scope), count)
             except _ModelFault as fault:
                 self._metrics.count_failure(fault.reason)
-                last = tries >= self._settings.attempts or not fault.repeatable
+                last = tries >= most or not fault.repeatable or not is_wanted()
                 _log.warning(
                     "embedding_failed",
                     reason=fault.reason,
@@ -260,9 +306,18 @@ class Embedder:
 
     def _checked(self, found: Any, count: int) -> list[VectorText]:
         """:raises _ModelFault: these are not so many vectors of this size."""
-        if not hasattr(found, "__len__") or len(found) != count:
-            raise _ModelFault("unfit", f"it gave no list of {count} vectors", repeatable=False)
-        return [self._written(vector) for vector in found]
+        try:
+            if not hasattr(found, "__len__") or len(found) != count:
+                raise _ModelFault("unfit", f"it gave no list of {count} vectors", repeatable=False)
+            return [self._written(vector) for vector in found]
+        except _ModelFault:
+            raise
+        except Exception as error:
+            # An object of the user's model may raise anything: an array of no dimensions has no
+            # length.
+            raise _ModelFault(
+                "unfit", f"it gave no list of vectors ({type(error).__name__})", repeatable=False
+            ) from error
 
     def _written(self, vector: Any) -> VectorText:
         dims = self._index.dims
@@ -300,6 +355,13 @@ class Embedder:
                 f"a vector has values that are no numbers up to {largest:g}",
                 repeatable=False,
             )
+
+
+def _by_scope(batch: Sequence[WantedVectors]) -> dict[str, list[WantedVectors]]:
+    parts: dict[str, list[WantedVectors]] = {}
+    for one in batch:
+        parts.setdefault(one.scope, []).append(one)
+    return parts
 
 
 class _InTime:

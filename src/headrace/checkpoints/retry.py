@@ -20,13 +20,16 @@ _log = structlog.stdlib.get_logger("headrace.checkpoints")
 #: How long a read of checkpoints is repeated while the database is away.
 READ_SECONDS = 10.0
 
+_TOO_SLOW = (psycopg.errors.QueryCanceled, psycopg.errors.TransactionTimeout)
+
 T = TypeVar("T")
 
 
 class Retries:
-    """The tries of one operation. They end ``seconds`` after the first one.
+    """The tries of one operation. None begins later than ``seconds`` after the first one.
 
-    A statement that was cancelled is not repeated: it would take as long again.
+    A statement or a transaction that was ended at its time limit is not repeated: it would take as
+    long again.
 
     :param operation: its name in the log line ``operation_repeated``.
     """
@@ -42,11 +45,15 @@ class Retries:
         :raises Exception: ``error``, if no retry may help.
         :raises DatabaseUnavailable: the database stayed away.
         """
-        if not passes(error) or isinstance(error, psycopg.errors.QueryCanceled):
-            raise error
-        if monotonic() > self._deadline:
-            raise DatabaseUnavailable from error
-        _log.warning("operation_repeated", operation=self._operation, error=first_line(error))
+        try:
+            if not passes(error) or isinstance(error, _TOO_SLOW):
+                raise error
+            if monotonic() > self._deadline:
+                raise DatabaseUnavailable from error
+            _log.warning("operation_repeated", operation=self._operation, error=first_line(error))
+        finally:
+            # The error has this frame in its traceback.
+            del error
         await asyncio.sleep(retry_delay_seconds(self._tries))
         self._tries += 1
 
@@ -61,5 +68,4 @@ async def retried(work: Callable[[], Awaitable[T]], *, seconds: float, operation
         try:
             return await work()
         except DATABASE_ERRORS as error:
-            fault = error
-        await retries.after(fault)
+            await retries.after(error)

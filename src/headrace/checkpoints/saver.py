@@ -28,7 +28,7 @@ from headrace.checkpoints.run_writes import current_run, fail_run
 from headrace.checkpoints.sized_reads import channels_of
 from headrace.checkpoints.sized_reads_sql import LATEST_SMALL
 from headrace.checkpoints.timing import Observe, timed
-from headrace.checkpoints.upstream import ERROR_SOURCE, PooledSaver
+from headrace.checkpoints.upstream import ERROR_SOURCE
 from headrace.checkpoints.upstream_saver import UpstreamSaver, place_of
 from headrace.checkpoints.write_size import MAX_CHECKPOINT_BYTES, WriteSize
 from headrace.checkpoints.writer import Writer
@@ -122,13 +122,6 @@ class GroupCommitSaver(UpstreamSaver):
                 }
 
         return await retried(read, seconds=READ_SECONDS, operation="get_delta_channel_history")
-
-    async def _upstreams_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return await retried(
-            lambda: PooledSaver.aget_tuple(self, config),
-            seconds=READ_SECONDS,
-            operation="get_tuple",
-        )
 
     async def _answering(self, config: RunnableConfig, reading: Reading) -> CheckpointTuple | None:
         thread_id, ns = place_of(config)

@@ -15,6 +15,7 @@ from math import isqrt
 from time import perf_counter
 from typing import Any
 
+from headrace.checkpoints.store_roots import scope_of_prefix
 from headrace.checkpoints.vector_sql import PROLONG, READ_ITEMS, HitPage, Query, Scope, VectorSql
 from headrace.db.planner import INDEX_SETTINGS
 from headrace.db.pool import Connection, SharedPool, shut
@@ -22,6 +23,7 @@ from headrace.db.statements import statement
 from headrace.db.vector_index import VectorIndex
 from headrace.index_settings import IndexSettings
 from headrace.observability.index_metrics import IndexMetrics
+from headrace.shares import Gate, Places
 
 #: Connections that searches use at once.
 _CONNECTIONS = 4
@@ -85,14 +87,15 @@ class SemanticSearch:
         self._metrics = metrics
         self._acquire_timeout_seconds = acquire_timeout_seconds
         self._operation_timeout_seconds = operation_timeout_seconds
-        self._places = asyncio.Semaphore(_CONNECTIONS)
+        #: The scope that uses fewest comes first.
+        self._places = Gate(Places(_CONNECTIONS), timeout_seconds=acquire_timeout_seconds)
 
     async def hits(self, scope: Scope, vector: str, page: HitPage) -> list[Hit]:
         """The page of items that are closest to ``vector``, closest first."""
         if page.limit <= 0:
             return []
         started = perf_counter()
-        async with self._connection() as connection:
+        async with self._connection(scope.namespace) as connection:
             plan, rows = await self._rows(connection, scope, vector, page)
         self._metrics.observe_search(plan, perf_counter() - started)
         score = self._index.score
@@ -109,7 +112,7 @@ class SemanticSearch:
         if not hits:
             return []
         keys = [[hit.prefix for hit in hits], [hit.key for hit in hits]]
-        async with self._connection() as connection:
+        async with self._connection(hits[0].prefix) as connection:
             await connection.execute(_USE_KEYS)
             cursor = await connection.execute(READ_ITEMS, keys)
             found = {(row[0], row[1]): row for row in await cursor.fetchall()}
@@ -153,10 +156,13 @@ class SemanticSearch:
         return str(search), str(max(1, isqrt(lists)))
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        """A connection in a transaction, for settings that end with it."""
+    async def _connection(self, prefix: str) -> AsyncIterator[Connection]:
+        """A connection in a transaction, for settings that end with it.
+
+        :param prefix: of the namespace that is searched.
+        """
         async with (
-            self._places,
+            self._places.place(scope_of_prefix(prefix)),
             self._pool.connection(self._acquire_timeout_seconds) as connection,
         ):
             # Without this, psycopg waits for ever for a server that does not answer.

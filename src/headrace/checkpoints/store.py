@@ -143,7 +143,7 @@ class Store(QueuedStore):
         if self.index is None:
             return await self._do(given, _NO_ITEMS)
         puts = [op for op in given if isinstance(op, PutOp)]
-        made = await asyncio.gather(*[self.index.item(op) for op in puts])
+        made = await self._indexed_items(self.index, puts)
         items = {
             (op.namespace, op.key): item
             for op, item in zip(puts, made, strict=True)
@@ -154,6 +154,17 @@ class Store(QueuedStore):
             await self._find(op) if isinstance(op, SearchOp) and is_semantic(op) else next(plain)
             for op in given
         ]
+
+    async def _indexed_items(
+        self, index: StoreIndex, puts: Sequence[PutOp]
+    ) -> list[IndexedItem | None]:
+        """What the index keeps of the items of all puts. Once one fails, no other is made."""
+        tasks = [self._tasks.start(index.item(op), name="store-item") for op in puts]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     @timed("batch")
     async def _do(self, ops: Sequence[Op], items: Mapping[ItemKey, IndexedItem]) -> list[Result]:

@@ -29,6 +29,12 @@ def scope_of(namespace: tuple[str, ...]) -> str:
     return namespace[1] if isinstance(namespace, ScopedLabels) else ""
 
 
+def scope_of_prefix(prefix: str) -> str:
+    """The scope that a namespace lies in, of its stored form; empty: it has none."""
+    root, _, rest = prefix.partition(".")
+    return rest.partition(".")[0] if root == ROOT else ""
+
+
 def refuse_root(op: Op) -> None:
     """
     :raises InvalidNamespaceError: the operation names a namespace of a scope, and has none.

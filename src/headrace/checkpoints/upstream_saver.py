@@ -98,9 +98,16 @@ class UpstreamSaver(PooledSaver, RunSaver):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         reading = current_reading()
         if reading is None:
-            return await super().aget_tuple(config)
+            return await self._upstreams_tuple(config)
         thread_id, ns = place_of(config)
         return await self._one(thread_id, ns, get_checkpoint_id(config), reading)
+
+    async def _upstreams_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return await retried(
+            lambda: PooledSaver.aget_tuple(self, config),
+            seconds=READ_SECONDS,
+            operation="get_tuple",
+        )
 
     async def _one(
         self, thread_id: str, ns: str, checkpoint_id: str | None, reading: Reading
@@ -124,7 +131,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         if found is not None:
             return found
         where = {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}
-        return await PooledSaver.aget_tuple(self, {"configurable": where})
+        return await self._upstreams_tuple({"configurable": where})
 
     async def aput(
         self,
@@ -273,7 +280,7 @@ class UpstreamSaver(PooledSaver, RunSaver):
         limit: int | None,
     ) -> AsyncIterator[CheckpointTuple]:
         """Upstream's list. If the database is away, it goes on after the last item."""
-        retries = Retries(seconds=READ_SECONDS, operation="list")
+        retries = _list_retries()
         left, found = limit, False
         while True:
             try:
@@ -281,15 +288,16 @@ class UpstreamSaver(PooledSaver, RunSaver):
                     found, before = True, item.config
                     left = None if left is None else left - 1
                     yield item
+                    # The time that the consumer takes does not count.
+                    retries = _list_retries()
                 return
             except DATABASE_ERRORS as error:
                 if config is None and found:
                     # Of several threads: copies of a thread have the ids of its checkpoints.
                     raise
-                fault = error
-            if left == 0:
-                return
-            await retries.after(fault)
+                if left == 0:
+                    return
+                await retries.after(error)
 
     async def _listed(
         self,
@@ -311,6 +319,10 @@ class UpstreamSaver(PooledSaver, RunSaver):
         for checkpoint_id in ids:
             if (found := await self._whole(thread_id, ns, checkpoint_id, reading)) is not None:
                 yield found
+
+
+def _list_retries() -> Retries:
+    return Retries(seconds=READ_SECONDS, operation="list")
 
 
 def place_of(config: RunnableConfig) -> tuple[str, str]:

@@ -56,8 +56,8 @@ class WaitingTexts:
         return scope in self._queues
 
     def next_batch(self, scope: str) -> list[WantedVectors]:
-        """What one call should ask for: first texts of ``scope``, then one item of each scope in
-        turn, as far as they fit. Those that nobody waits for any more are left out.
+        """What one call should ask for: first an item of ``scope``, then one of each scope in turn,
+        as far as they fit. Those that nobody waits for any more are left out.
         """
         batch: list[WantedVectors] = []
         texts = size_bytes = 0
@@ -72,6 +72,15 @@ class WaitingTexts:
                 batch.append(one)
             self._remove_first(turn)
         return batch
+
+    def forget(self, wanted: WantedVectors) -> None:
+        """Nobody waits for it any more."""
+        queue = self._queues.get(wanted.scope, ())
+        if wanted in queue:
+            queue.remove(wanted)  # type: ignore[union-attr]
+            self._places.release(wanted.scope, len(wanted.texts))
+            if not queue:
+                del self._queues[wanted.scope]
 
     def _remove_first(self, scope: str) -> None:
         queue = self._queues.pop(scope)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from headrace.db.pool import EXAMINE_SECONDS, Connection, SharedPool, check_connection, shut
+from headrace.db.traffic import has_lost_statement
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ class HeldConnection:
         connection = self._connection
         if connection is None:
             return
-        if not connection.closed:
+        if not connection.closed and not has_lost_statement(connection):
             try:
                 await self.use(_put_in_order, seconds=EXAMINE_SECONDS)
             except (psycopg.Error, TimeoutError):

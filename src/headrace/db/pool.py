@@ -1,6 +1,6 @@
 """The one connection pool of a process, shared by saver, store and SQLAlchemy.
 
-It differs from psycopg_pool's own in five ways:
+It differs from psycopg_pool's own in six ways:
 
 - Taking a connection is shielded from cancellation. On Python 3.11, psycopg_pool swallows a
   cancellation that arrives together with a connection. A cancelled check waits seconds for a server
@@ -8,6 +8,7 @@ It differs from psycopg_pool's own in five ways:
 - The check also discards a connection to a server in recovery. psycopg_pool accepts it.
 - Dead connections are passed over at once. psycopg_pool waits 1, 2, 4 s between them. After a
   restart of the server, a request could use its whole timeout for a pool of dead connections.
+- A connection whose prepared statements are lost is replaced. psycopg would use them again.
 - A connection that is given back in pipeline mode is replaced. psycopg leaves it in that mode if
   its user was cancelled as an inner pipeline began: a transaction in a pipeline has one.
 - Its figures tell connections that are checked, made or put in order from those that are leaked.
@@ -31,7 +32,7 @@ from psycopg_pool.pool_async import AddConnection, MaintenanceTask, ReturnConnec
 
 from headrace.db.faults import DatabaseAway, driver_reason
 from headrace.db.logins import Login, logged_in
-from headrace.db.traffic import Traffic, counted
+from headrace.db.traffic import Traffic, counted, has_lost_statement
 from headrace.lifecycle import Tasks
 from headrace.observability.figures import PoolFigures
 
@@ -185,6 +186,8 @@ class SharedPool(AsyncConnectionPool[Connection]):
         self._held.discard(conn)
         if not conn.closed and (conn._pipeline is not None or conn.pgconn.pipeline_status):
             # The next user would wait for no result: neither of a query nor of a commit.
+            conn.pgconn.finish()
+        if has_lost_statement(conn):
             conn.pgconn.finish()
         # No shield is needed: this only hands the connection to a worker of the pool.
         await super().putconn(conn)

@@ -8,6 +8,7 @@ fails if psycopg moves one.
 from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor
+from psycopg.errors import InvalidSqlStatementName
 from psycopg.pq import TransactionStatus
 from psycopg.rows import Row
 
@@ -52,9 +53,13 @@ class Traffic:
 
 
 class _Counted:
-    """The part of a connection that counts its own commands, and its waits for the server."""
+    """The part of a connection that counts its own commands, and its waits for the server. It also
+    notes that a prepared statement is lost: something between has told the server to forget it.
+    """
 
     traffic: Traffic
+    #: Whether the server does not know a statement that psycopg has prepared.
+    statement_lost = False
     #: Waits so far, and whether the last of them goes on.
     waits = 0
     waits_now = False
@@ -68,6 +73,9 @@ class _Counted:
         self.waits_now = True
         try:
             return await super().wait(*args, **kwargs)  # type: ignore[misc]
+        except InvalidSqlStatementName:
+            self.statement_lost = True
+            raise
         finally:
             self.waits_now = False
 
@@ -75,6 +83,11 @@ class _Counted:
 def counted(kind: type[AsyncConnection[Any]], traffic: Traffic) -> type[AsyncConnection[Any]]:
     """``kind`` with connections that count into ``traffic``; use :class:`CountedCursor` on them."""
     return type("CountedConnection", (_Counted, kind), {"traffic": traffic})
+
+
+def has_lost_statement(connection: AsyncConnection[Any]) -> bool:
+    """Whether the connection is of no more use: psycopg would use the statement again."""
+    return isinstance(connection, _Counted) and connection.statement_lost
 
 
 def present_wait(connection: AsyncConnection[Any]) -> int:

@@ -94,14 +94,16 @@ class EventLog:
     async def last_id(self, run_id: UUID) -> int:
         """The id of the run's latest stored event; 0 if there is none. A run waits for it.
 
-        :raises DatabaseUnavailable: the database could not be reached for too long.
+        :raises DatabaseUnavailable: the database could not be reached for too long, or took too
+            long.
         """
         values = {"run_id": run_id}
-        rows = await retried(
-            lambda: indexed_rows(self._pool, self._sql["last_event_id"], values),
-            seconds=READ_SECONDS,
-            operation="last_event_id",
-        )
+        with translated_faults():
+            rows = await retried(
+                lambda: indexed_rows(self._pool, self._sql["last_event_id"], values),
+                seconds=READ_SECONDS,
+                operation="last_event_id",
+            )
         return int(rows[0][0])
 
     async def is_watched(self, run_id: UUID) -> bool:

@@ -10,6 +10,7 @@ from headrace.checkpoints.tally import ModelUsage, Tokens, UsageTally
 from headrace.database_settings import DatabaseSettings
 from headrace.db import schema
 from headrace.db.batches import delete_in_batches
+from headrace.db.faults import translated_faults
 from headrace.db.planner import indexed_rows
 from headrace.db.pool import Connection, SharedPool
 from headrace.db.statements import named_statements
@@ -100,7 +101,8 @@ class UsageRepository:
             (row,) = await indexed_rows(self._pool, self._sql["spent_before"], values)
             return Spent(*row)
 
-        return await retried(read, seconds=READ_SECONDS, operation="spent_before")
+        with translated_faults():
+            return await retried(read, seconds=READ_SECONDS, operation="spent_before")
 
     async def delete_expired(self, keep_seconds: float) -> int:
         """Delete all rows whose time is over, in batches; returns how many.

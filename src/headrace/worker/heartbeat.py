@@ -22,6 +22,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
+from headrace.db.faults import DATABASE_ERRORS
 from headrace.db.logins import Login
 from headrace.db.probe import silent_server, unreachable
 from headrace.db.statements import use_schema
@@ -125,7 +126,7 @@ class Heartbeat:
             await asyncio.to_thread(self._register)
         except _Silent:
             raise silent_server(self._login.conninfo, seconds) from None
-        except psycopg.OperationalError as error:
+        except DATABASE_ERRORS as error:
             raise unreachable(self._login.conninfo, error) from None
         self._answer_seconds = self._settings.lease_seconds / 2
         self._tasks.keep(self._watch, name="heartbeat-watch")
