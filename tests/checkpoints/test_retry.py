@@ -6,6 +6,7 @@ import weakref
 
 import psycopg
 import pytest
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg import errors
 
@@ -84,7 +85,8 @@ async def test_a_database_that_stays_away_ends_the_tries():
 
 
 async def test_the_time_that_the_reader_of_a_list_takes_does_not_count(database_url, monkeypatch):
-    upstreams, broken = AsyncPostgresSaver.alist, []
+    upstreams = AsyncPostgresSaver.alist
+    broken: list[CheckpointTuple] = []
 
     async def breaks_once(self, *args, **kwargs):
         async for item in upstreams(self, *args, **kwargs):

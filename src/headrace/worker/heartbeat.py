@@ -127,6 +127,7 @@ class Heartbeat:
         except _Silent:
             raise silent_server(self._login.conninfo, seconds) from None
         except DATABASE_ERRORS as error:
+            await asyncio.to_thread(self._disconnect)
             raise unreachable(self._login.conninfo, error) from None
         self._answer_seconds = self._settings.lease_seconds / 2
         self._tasks.keep(self._watch, name="heartbeat-watch")
