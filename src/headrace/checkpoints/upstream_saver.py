@@ -293,7 +293,8 @@ class UpstreamSaver(PooledSaver, RunSaver):
                 return
             except DATABASE_ERRORS as error:
                 if config is None and found:
-                    # The list is over several threads, and copies of a thread have the ids of its checkpoints.
+                    # The list is over several threads, and a copy of a thread has the ids of its
+                    # checkpoints.
                     raise
                 if left == 0:
                     return
