@@ -190,9 +190,9 @@ def test_killed_processes_leave_right_gauges_and_a_bounded_directory(
             runs += 6
             wait_until(partial(are_counted, pod, runs), seconds=30)
             lose(pod, pod.serving()[killed % 2])
+        wait_until(lambda: len(pod.serving()) == 2, seconds=30)
         wait_until(lambda: pod.status("/readyz") == 200, seconds=30)
-        living = set(pod.serving())
-        wait_until(lambda: len(files(pod)) <= 2 * len(living) + 2, seconds=30)
+        wait_until(lambda: len(files(pod)) <= 2 * 2 + 2, seconds=30)
         seconds = []
         for _ in range(20):
             began = time.perf_counter()
