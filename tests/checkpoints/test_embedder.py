@@ -489,7 +489,8 @@ async def test_those_that_give_up_make_room_at_once(made):
     await asyncio.gather(puts[0], *others)
 
 
-async def test_nobody_is_asked_for_those_that_gave_up_while_a_call_failed(made):
+@pytest.mark.parametrize("scopes", [("ada",), ("ada", "bob")])
+async def test_nothing_is_asked_for_those_that_gave_up_while_a_call_failed(made, scopes):
     model = HeldModel()
 
     async def refuses(texts):
@@ -497,7 +498,10 @@ async def test_nobody_is_asked_for_those_that_gave_up_while_a_call_failed(made):
         raise Refusal(400)
 
     embedder = made(refuses, calls=1, batch_texts=8)
-    puts = [asyncio.ensure_future(embedder.documents([f"{n}"])) for n in range(6)]
+    puts = [
+        asyncio.ensure_future(embedder.documents([f"{n}"], scopes[n % len(scopes)]))
+        for n in range(6)
+    ]
     await turns()
     assert [len(call) for call in model.calls] == [6]
     for put in puts:

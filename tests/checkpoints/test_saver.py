@@ -16,11 +16,10 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, StateGraph
 
 from headrace.checkpoints.serializer import build_serializer
-from tests.db.conditions import kill_backends
+from tests.db.conditions import while_connections_break
 from tests.support.chains import CHANNEL, checkpoint_of, config_of, put
 from tests.support.database import open_pool
 from tests.support.engine import ENGINES, open_saver
-from tests.support.waiting import eventually
 
 POOL_SIZE = 4
 
@@ -200,24 +199,13 @@ async def test_a_read_of_one_checkpoint_is_repeated_on_another_connection(databa
     """A run that starts from a checkpoint reads it so; so does whoever asks for an old state."""
     async with saver_on(database_url, engine=engine) as saver:
         await put(saver, "t", 1, "tea")
-        reads = 0
-        ended = asyncio.Event()
 
         async def read() -> None:
-            nonlocal reads
-            while not ended.is_set():
-                found = await saver.aget_tuple(config_of("t", 1))
-                assert found is not None
-                assert found.checkpoint["channel_values"] == {"messages": "tea"}
-                reads += 1
+            found = await saver.aget_tuple(config_of("t", 1))
+            assert found is not None
+            assert found.checkpoint["channel_values"] == {"messages": "tea"}
 
-        readers = [asyncio.ensure_future(read()) for _ in range(POOL_SIZE)]
-        for _ in range(8):
-            wanted = reads + 8
-            await eventually(lambda: reads > wanted or any(one.done() for one in readers))  # noqa: B023
-            await asyncio.to_thread(kill_backends, database_url)
-        ended.set()
-        await asyncio.gather(*readers)
+        await while_connections_break(database_url, read, readers=POOL_SIZE)
 
 
 @pytest.mark.parametrize("limit", [None, 4])
@@ -227,26 +215,15 @@ async def test_a_list_goes_on_where_a_connection_broke(database_url, limit):
     async with saver_on(database_url) as saver:
         for number in range(1, 7):
             await put(saver, "t", number, f"tea {number}")
-        lists = 0
-        ended = asyncio.Event()
 
         async def read() -> None:
-            nonlocal lists
-            while not ended.is_set():
-                found = []
-                async for item in saver.alist(config("t"), limit=limit):
-                    found.append(item.checkpoint["channel_values"]["messages"])
-                    await asyncio.sleep(0)
-                assert found == expected
-                lists += 1
+            found = []
+            async for item in saver.alist(config("t"), limit=limit):
+                found.append(item.checkpoint["channel_values"]["messages"])
+                await asyncio.sleep(0)
+            assert found == expected
 
-        readers = [asyncio.ensure_future(read()) for _ in range(POOL_SIZE)]
-        for _ in range(8):
-            wanted = lists + 8
-            await eventually(lambda: lists > wanted or any(one.done() for one in readers))  # noqa: B023
-            await asyncio.to_thread(kill_backends, database_url)
-        ended.set()
-        await asyncio.gather(*readers)
+        await while_connections_break(database_url, read, readers=POOL_SIZE)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

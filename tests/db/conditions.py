@@ -1,5 +1,8 @@
 """What tests of the pool wait for."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 import psycopg
 
 from headrace.db.pool import SharedPool
@@ -31,6 +34,29 @@ def kill_backends(url: str) -> int:
         ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+async def while_connections_break(
+    url: str, read: Callable[[], Awaitable[object]], *, readers: int
+) -> None:
+    """Call ``read`` again and again in ``readers`` tasks, while all sessions of the database end,
+    eight times. It must not fail.
+    """
+    reads, ended = 0, asyncio.Event()
+
+    async def go_on() -> None:
+        nonlocal reads
+        while not ended.is_set():
+            await read()
+            reads += 1
+
+    tasks = [asyncio.ensure_future(go_on()) for _ in range(readers)]
+    for _ in range(8):
+        wanted = reads + 8
+        await eventually(lambda: reads > wanted or any(task.done() for task in tasks))  # noqa: B023
+        await asyncio.to_thread(kill_backends, url)
+    ended.set()
+    await asyncio.gather(*tasks)
 
 
 def active_queries(url: str, containing: str) -> int:

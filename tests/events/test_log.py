@@ -12,11 +12,10 @@ from headrace.events.event import Event
 from headrace.events.log import EventLog
 from headrace.ids import uuid7
 from headrace.unavailable_errors import StatementTooSlow
-from tests.db.conditions import kill_backends
+from tests.db.conditions import while_connections_break
 from tests.support.database import open_pool
 from tests.support.engine import open_writer
 from tests.support.runs import insert_running_run, register_process
-from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -117,21 +116,11 @@ async def test_the_last_id_is_read_again_where_a_connection_broke(log, database,
     """A run that goes on after a crash needs it: often the database was away at that moment."""
     token = insert_running_run(database, register_process(database), "t")
     await log.store("t", token, events(1, 2))
-    reads, ended = 0, asyncio.Event()
 
     async def read() -> None:
-        nonlocal reads
-        while not ended.is_set():
-            assert await log.last_id(token.run_id) == 2
-            reads += 1
+        assert await log.last_id(token.run_id) == 2
 
-    readers = [asyncio.ensure_future(read()) for _ in range(4)]
-    for _ in range(8):
-        wanted = reads + 8
-        await eventually(lambda: reads > wanted or any(one.done() for one in readers))  # noqa: B023
-        await asyncio.to_thread(kill_backends, database_url)
-    ended.set()
-    await asyncio.gather(*readers)
+    await while_connections_break(database_url, read, readers=4)
 
 
 async def test_a_read_that_takes_too_long_is_no_fault_of_the_graph(database_url, database):

@@ -1,26 +1,26 @@
 """Asks the embedding model for vectors, with bounds on time, size and number.
 
-Texts of puts that wait at the same time share calls. A call that fails is repeated. If it fails
-for good, each put of it is asked about alone, so that one text that the model refuses fails alone.
-No caller holds a connection of the pool meanwhile. Scopes of the store share calls and waiting
-places, so that none of them takes all.
+Texts of puts that wait at the same time share calls. A call that fails is repeated: for each scope
+of the store by itself, so that no scope pays for a text of another. If the model refuses the texts
+of a scope, each put of them is asked about alone. Scopes also share calls and waiting places, so
+that none of them takes all. No caller holds a connection of the pool meanwhile.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from functools import partial
 from time import perf_counter
 from typing import Any
 
-import orjson
 import structlog
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base.embed import EmbeddingsLambda
 
-from headrace.checkpoints.waiting_texts import VectorText, WaitingTexts, WantedVectors
-from headrace.db.vector_index import VectorIndex, VectorType
+from headrace.checkpoints.vector_texts import ModelFault, VectorText, VectorTexts
+from headrace.checkpoints.waiting_texts import WaitingTexts, WantedVectors
+from headrace.db.vector_index import VectorIndex
 from headrace.errors import EmbeddingRefused
 from headrace.index_settings import IndexSettings
 from headrace.lifecycle import Tasks
@@ -38,21 +38,6 @@ _SETUP_REFUSED = (401, 403, 404)
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 2.0
 
-#: The largest numbers of single and of half precision.
-_LARGEST: Mapping[VectorType, float] = {"vector": 3.4028234e38, "halfvec": 65504.0}
-
-
-class _ModelFault(Exception):
-    """A call of the model came to nothing.
-
-    :param reason: one of ``index_metrics.FAILURES``.
-    """
-
-    def __init__(self, reason: str, what: str, *, repeatable: bool) -> None:
-        super().__init__(what)
-        self.reason = reason
-        self.repeatable = repeatable
-
 
 class Embedder:
     """One per process; needs a running event loop.
@@ -69,7 +54,7 @@ class Embedder:
         metrics: IndexMetrics,
         share: Share | None = None,
     ) -> None:
-        self._index = index
+        self._vectors = VectorTexts(index)
         self._settings = settings
         self._metrics = metrics
         self._blocking = _is_blocking(embeddings)
@@ -126,7 +111,6 @@ class Embedder:
         :raises EmbeddingRefused: the model refuses the text.
         :raises EmbeddingFailed: it failed, or took longer than ``index.wait_seconds``.
         """
-
         self._note(scope)
 
         async def ask() -> Any:
@@ -135,7 +119,7 @@ class Embedder:
         async with self._in_time():
             try:
                 (vector,) = await self._repeated(ask, 1, scope)
-            except _ModelFault as fault:
+            except ModelFault as fault:
                 raise _refusal(fault) from fault
         self._metrics.count_texts("query", 1)
         return vector
@@ -200,12 +184,13 @@ class Embedder:
                 attempts=1 if len(parts) > 1 else self._settings.attempts,
                 is_wanted=lambda: not all(one.vectors.done() for one in batch),
             )
-        except _ModelFault as fault:
+        except ModelFault as fault:
             if len(parts) > 1:
                 for own, part in parts.items():
-                    self._tasks.start(
-                        self._answer(part, own), name="store-embedder", context=Context()
-                    )
+                    if wanted := [one for one in part if not one.vectors.done()]:
+                        self._tasks.start(
+                            self._answer(wanted, own), name="store-embedder", context=Context()
+                        )
             elif len(batch) > 1 and fault.reason in ("refused", "unfit"):
                 for one in batch:
                     if not one.vectors.done():
@@ -235,7 +220,7 @@ class Embedder:
         :param placed: the scope has a place for the first call.
         :param attempts: None: those of the settings.
         :param is_wanted: whether anybody waits for the vectors.
-        :raises _ModelFault: the model failed for good.
+        :raises ModelFault: the model failed for good.
         """
         most = attempts or self._settings.attempts
         tries = 0
@@ -244,8 +229,8 @@ class Embedder:
             try:
                 if not placed or tries > 1:
                     await self._take_place(scope)
-                return self._checked(await self._asked(ask, scope), count)
-            except _ModelFault as fault:
+                return self._vectors.checked(await self._asked(ask, scope), count)
+            except ModelFault as fault:
                 self._metrics.count_failure(fault.reason)
                 last = tries >= most or not fault.repeatable or not is_wanted()
                 _log.warning(
@@ -266,7 +251,7 @@ class Embedder:
             await self._calls.take(scope)
         except TimeoutError:
             seconds = self._settings.wait_seconds
-            raise _ModelFault(
+            raise ModelFault(
                 "timeout", f"no call ended within {seconds:g} s", repeatable=False
             ) from None
 
@@ -287,9 +272,9 @@ class Embedder:
         if not done:
             self._give_up(call)
             seconds = self._settings.call_seconds
-            raise _ModelFault("timeout", f"no answer within {seconds:g} s", repeatable=True)
+            raise ModelFault("timeout", f"no answer within {seconds:g} s", repeatable=True)
         if call.cancelled():
-            raise _ModelFault("error", "the call was cancelled", repeatable=True)
+            raise ModelFault("error", "the call was cancelled", repeatable=True)
         if (error := call.exception()) is not None:
             raise _fault_of(error) from error
         return call.result()
@@ -303,58 +288,6 @@ class Embedder:
         if not call.cancelled():
             # Nobody may wait for it any more, and asyncio would report its error.
             call.exception()
-
-    def _checked(self, found: Any, count: int) -> list[VectorText]:
-        """:raises _ModelFault: these are not so many vectors of this size."""
-        try:
-            if not hasattr(found, "__len__") or len(found) != count:
-                raise _ModelFault("unfit", f"it gave no list of {count} vectors", repeatable=False)
-            return [self._written(vector) for vector in found]
-        except _ModelFault:
-            raise
-        except Exception as error:
-            # An object of the user's model may raise anything: an array of no dimensions has no
-            # length.
-            raise _ModelFault(
-                "unfit", f"it gave no list of vectors ({type(error).__name__})", repeatable=False
-            ) from error
-
-    def _written(self, vector: Any) -> VectorText:
-        dims = self._index.dims
-        if not hasattr(vector, "__len__") or len(vector) != dims:
-            size = len(vector) if hasattr(vector, "__len__") else "no"
-            raise _ModelFault(
-                "unfit",
-                f"a vector has {size} numbers, and store.index.dims is {dims}",
-                repeatable=False,
-            )
-        try:
-            text = orjson.dumps(
-                vector if isinstance(vector, list) else list(vector),
-                option=orjson.OPT_SERIALIZE_NUMPY,
-            )
-        except TypeError as error:
-            raise _ModelFault(
-                "unfit", f"a vector has no numbers ({error})", repeatable=False
-            ) from None
-        if b"n" in text or b'"' in text:
-            # JSON writes a number that is none as null.
-            raise _ModelFault("unfit", "a vector has values that are no numbers", repeatable=False)
-        self._refuse_large(orjson.loads(text))
-        return text.decode()
-
-    def _refuse_large(self, vector: list[Any]) -> None:
-        """Refuse what pgvector cannot store: else the caller would be blamed for the model.
-
-        :raises _ModelFault: a value is a list, or out of range.
-        """
-        largest = _LARGEST[self._index.vector_type]
-        if any(isinstance(one, list | dict) or abs(one) > largest for one in vector):
-            raise _ModelFault(
-                "unfit",
-                f"a vector has values that are no numbers up to {largest:g}",
-                repeatable=False,
-            )
 
 
 def _by_scope(batch: Sequence[WantedVectors]) -> dict[str, list[WantedVectors]]:
@@ -407,15 +340,15 @@ def _calls_of(
     )
 
 
-def _fault_of(error: BaseException) -> _ModelFault:
+def _fault_of(error: BaseException) -> ModelFault:
     status = getattr(error, "status_code", None)
     what = type(error).__name__
     if status in _TEXT_REFUSED:
-        return _ModelFault("refused", what, repeatable=False)
-    return _ModelFault("error", what, repeatable=status not in _SETUP_REFUSED)
+        return ModelFault("refused", what, repeatable=False)
+    return ModelFault("error", what, repeatable=status not in _SETUP_REFUSED)
 
 
-def _refusal(fault: _ModelFault) -> EmbeddingFailed | EmbeddingRefused:
+def _refusal(fault: ModelFault) -> EmbeddingFailed | EmbeddingRefused:
     error = EmbeddingRefused() if fault.reason == "refused" else EmbeddingFailed()
     error.__cause__ = fault
     return error

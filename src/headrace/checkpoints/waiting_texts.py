@@ -7,11 +7,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headrace.checkpoints.vector_texts import VectorText
 from headrace.index_settings import IndexSettings
 from headrace.shares import Places, Share
-
-#: A vector as pgvector reads it: ``[0.25,1.0]``.
-VectorText = str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
