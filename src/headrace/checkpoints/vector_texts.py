@@ -27,7 +27,7 @@ class ModelFault(Exception):
 
 
 class VectorTexts:
-    """Of one index: its vectors have one size and one type."""
+    """Checks and writes the vectors of one index, which have one size and one type."""
 
     def __init__(self, index: VectorIndex) -> None:
         self._index = index
