@@ -105,7 +105,7 @@ def traced(receiver):
 
 def test_one_request_is_one_tree_with_all_that_it_has_done(client, traced, receiver):
     caller = Caller()
-    url = "/runs/wait?note=4711"
+    url = "/runs/wait?note=not-for-spans"
     answer = client.post(url, json=run_body("traced"), headers=caller.headers).json()
     spans = traced(caller.trace_id, "POST /runs/wait", "run traced")
     model, own = ("chat unknown", ()), ("of the thread", ())
@@ -144,7 +144,7 @@ def test_one_request_is_one_tree_with_all_that_it_has_done(client, traced, recei
     }
     # What a node sends to other services leads them to the span that was current there.
     assert by_name["the user's own"].span_id in answer["said"][1]
-    assert "4711" not in repr(spans)
+    assert "not-for-spans" not in repr(spans)
     assert receiver.headers[-1]["x-tenant"] == "blue"
 
 

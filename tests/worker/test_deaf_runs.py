@@ -93,9 +93,12 @@ async def test_a_third_run_waits_for_the_place_of_a_deaf_one(deaf, how, capsys):
 
 
 async def test_a_run_that_is_out_of_time_is_counted_too(database_url, tmp_path):
-    worker = {"max_concurrent_runs": 2, "run_timeout_seconds": 0.5}
+    # Enough for its thread to begin on a busy machine: a run that ends before it is not deaf.
+    worker = {"max_concurrent_runs": 2, "run_timeout_seconds": 2.0}
     async with app_client(settings_for(database_url, DEAF, worker=worker)) as client:
         deaf = Deaf(client, tmp_path)
+        # The first run of a process takes longer to begin.
+        await client.post("/runs/wait", json=deaf.body("in_a_thread_of_its_own"))
         run = await deaf.begin("in_a_thread")
         await deaf.until_figure("deaf_runs", 1)
         assert await deaf.status(run) == "timeout"
