@@ -2,6 +2,8 @@
 
 import copy
 import inspect
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_type_hints
 
 import pytest
@@ -21,7 +23,8 @@ from langgraph.pregel import _messages as upstream_ids
 from langgraph.types import Overwrite
 
 from headrace.checkpoints.upstream import GIVES_IDS
-from headrace.graphs.messages import SNAPSHOT_FREQUENCY, ChatState, MessagesChannel, merge
+from headrace.graphs.conversation import Conversation, merge
+from headrace.graphs.messages import SNAPSHOT_FREQUENCY, ChatState, MessagesChannel
 
 ids = st.sampled_from("abcdef")
 texts = st.text(max_size=3)
@@ -63,6 +66,57 @@ def test_how_writes_are_batched_does_not_matter(before, after):
         return merge(merge([], before), after)
 
     assert outcome(in_two) == outcome(lambda: merge([], before + after))
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.lists(messages, max_size=3)), max_size=12))
+def test_conversations_that_grow_out_of_one_do_not_see_each_other(steps):
+    """Each step takes one of those that are there and goes on from it."""
+    conversations = [Conversation.of([])]
+    expected: list[Any] = [[]]
+    for number, write in steps:
+        at = number % len(conversations)
+        conversations.append(conversations[at].after([write]))
+        expected.append(add_messages(list(expected[at]), write))
+    assert [one.messages() for one in conversations] == expected
+    assert [len(one) for one in conversations] == [len(one) for one in expected]
+
+
+def test_threads_that_go_on_from_one_conversation_at_once_do_not_see_each_other():
+    begin = Conversation.of([HumanMessage("hello", id="0")])
+
+    def talk(name):
+        at = begin
+        for number in range(300):
+            at = at.after([AIMessage("", id=f"{name} {number}")])
+        return [message.id for message in at.messages()]
+
+    with ThreadPoolExecutor(8) as threads:
+        for name, said in enumerate(threads.map(talk, range(8))):
+            assert said == ["0", *(f"{name} {number}" for number in range(300))]
+
+
+def test_a_conversation_that_goes_on_copies_no_list():
+    begin = Conversation.of([HumanMessage("hello", id=str(number)) for number in range(20_000)])
+    kept = [begin]
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            kept.append(kept[-1].after([[AIMessage("", id=f"answer {number}")]]))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A list of 20,000 takes 160 kB. One of them is made longer in place.
+    assert [len(one) for one in kept] == list(range(20_000, 20_101))
+    assert peak < 2_000_000, peak
+
+
+def test_a_reader_may_change_its_list():
+    channel = MessagesChannel().from_checkpoint([HumanMessage("hello", id="1")])
+    channel.update([AIMessage("hi", id="2")])
+    other = channel.copy()
+    channel.get().clear()
+    other.update([HumanMessage("bye", id="3")])
+    assert [message.id for message in other.get()] == ["1", "2", "3"]
 
 
 @given(writes, writes)

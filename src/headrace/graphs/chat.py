@@ -78,20 +78,20 @@ def _shown(messages: Sequence[BaseMessage], count: int) -> Sequence[BaseMessage]
     all of it, and the latest ``count`` of the other messages.
     """
     begin = next((at for at, one in enumerate(messages) if one.type != "system"), len(messages))
-    return [*messages[:begin], *_latest(messages[begin:], count)]
+    return [*messages[:begin], *_latest(messages, begin, count)]
 
 
-def _latest(messages: Sequence[BaseMessage], count: int) -> Sequence[BaseMessage]:
-    """The latest messages, at most ``count``. The first of them is the user's.
+def _latest(messages: Sequence[BaseMessage], begin: int, count: int) -> Sequence[BaseMessage]:
+    """The latest messages from place ``begin`` on, at most ``count``. The first is the user's.
 
     If none of them is the user's, these may be a few more: a model refuses the result of a tool
     without the message that called the tool.
     """
-    first = max(0, len(messages) - count)
+    first = max(begin, len(messages) - count)
     for place in range(first, len(messages)):
-        if first == 0 or messages[place].type == "human":
+        if first == begin or messages[place].type == "human":
             return messages[place:]
-    while first > 0 and messages[first].type == "tool":
+    while first > begin and messages[first].type == "tool":
         first -= 1
     return messages[first:]
 

@@ -7,7 +7,7 @@ from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
 from headrace.checkpoints.upstream import without_snapshot
-from headrace.graphs.messages import merge
+from headrace.graphs.conversation import merge
 
 #: The key of a checkpoint's metadata where LangGraph counts the steps of channels that are stored
 #: step by step.
