@@ -136,6 +136,17 @@ async def test_a_write_that_fails_is_not_observed(database_url, metrics):
     assert exposed(metrics).value("headrace_checkpoint_commit_seconds_count") == 0
 
 
+async def test_all_writes_of_a_lost_run_fail_with_the_error_of_the_run(database_url, metrics):
+    """Their flush fails with an error for each; another one would be told as one of the graph."""
+    async with saver_on(database_url, metrics) as saver:
+        token = RunToken(uuid7(), 1, uuid7())
+        with saver.run(token, durability="sync") as writes:
+            both = (put(saver, "t", number, ["hi"]) for number in (1, 2))
+            found = await asyncio.gather(*both, return_exceptions=True)
+    assert isinstance(writes.failure, LeaseLost)
+    assert [one is writes.failure for one in found] == [True, True]
+
+
 async def test_a_slow_write_of_a_run_is_told_with_its_run(metrics):
     commits = Commits(metrics.checkpoints, slow_seconds=0.001)
     token = RunToken(uuid7(), 1, uuid7())

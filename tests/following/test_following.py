@@ -183,6 +183,26 @@ async def test_a_join_elsewhere_gets_the_values(database_url, talker):
         assert own.values == outcome.values
 
 
+@pytest.mark.parametrize("deleted", ["run", "thread"])
+async def test_a_run_that_is_gone_looks_the_same_from_all_processes(database_url, talker, deleted):
+    async with open_states(database_url, {"talker": talker.graph}) as (here, there):
+        run = await start(here, resumable=True)
+        talker.say("a")
+        await read(run.subscribe(), 1)
+        joined = [await follow(state, run) for state in (here, there)]
+        readers = [one.subscribe(-1) for one in joined]
+        for reader in readers:
+            await read(reader, 2)
+        if deleted == "run":
+            await here.runs.cancel(ANONYMOUS, run.thread_id, run.run_id, "rollback")
+        else:
+            await here.thread_removal.delete(ANONYMOUS, run.thread_id)
+        outcomes = [await one.outcome(SECONDS) for one in joined]
+        assert [(one.status, one.values) for one in outcomes if one] == [("interrupted", None)] * 2
+        last = [(await read(reader))[-1] for reader in readers]
+        assert [event.name for event in last] == ["end" if deleted == "run" else "error"] * 2
+
+
 # It has a bound on time.
 @pytest.mark.alone
 @pytest.mark.parametrize(("notices", "bound"), [("auto", 1.0), ("off", 1.5)])

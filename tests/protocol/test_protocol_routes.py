@@ -15,6 +15,8 @@ pytestmark = pytest.mark.acceptance
 
 QUICK: dict[str, Any] = {"seconds": 0.0}
 
+JSON = {"Content-Type": "application/json"}
+
 
 @pytest.fixture
 async def client(forms_server):
@@ -191,6 +193,31 @@ async def test_an_interrupt_is_told_when_it_may_be_answered(http, client):
         ]
 
 
+async def test_the_run_of_an_answer_takes_the_parameters_of_a_run(http, client):
+    thread = thread_id()
+    async with stream(http, thread, channels=["lifecycle", "input"]) as events:
+        await start(http, thread, "hitl", {"topic": "v3"})
+        *_, asked, _ = await until(events, "interrupted")
+    answer = {"interrupt_id": asked["params"]["data"]["interrupt_id"], "response": "ok"}
+    for wrong in (
+        {"deadline_seconds": -5},
+        {"multitask_strategy": "nope"},
+        {"multitaskStrategy": "nope"},
+        {"durability": "never"},
+        {"webhook": "http://10.0.0.1/"},
+        {"feedback_keys": ["x"]},
+        {"assistant_id": "missing"},
+    ):
+        told = await command(http, thread, "input.respond", **answer, **wrong)
+        assert (told["type"], told["error"]) == ("error", "invalid_argument"), wrong
+    right = {"deadline_seconds": 50, "durability": "sync", "metadata": {"a": 1}, "context": None}
+    told = await command(http, thread, "input.respond", **answer, **right)
+    run = await client.runs.get(thread, told["result"]["run_id"])
+    assert run["kwargs"]["deadline_seconds"] == 50
+    assert run["kwargs"]["durability"] == "sync"
+    assert run["metadata"]["a"] == 1
+
+
 async def test_an_input_answers_a_thread_that_waits(http, client):
     thread = thread_id()
     async with stream(http, thread) as events:
@@ -266,11 +293,14 @@ async def test_a_command_with_a_key_is_carried_out_once(http):
         ({"id": 1}, 1, "Protocol commands must include an integer id"),
         ({"id": True, "method": "run.start"}, None, "Protocol commands must include an integer id"),
         ([], None, "Protocol commands must include an integer id"),
+        (None, None, "Protocol commands must include an integer id"),
         ({"id": 1, "method": "run.start", "params": []}, 1, "params: send an object"),
     ],
 )
 async def test_what_is_no_command_is_a_bad_request(http, body, command_id, message):
-    answer = await http.post(f"/threads/{thread_id()}/commands", json=body)
+    answer = await http.post(
+        f"/threads/{thread_id()}/commands", content=json.dumps(body), headers=JSON
+    )
     told = answer.json()
     assert answer.status_code == 400
     assert (told["type"], told["id"], told["error"]) == ("error", command_id, "invalid_argument")
@@ -314,6 +344,30 @@ async def test_what_is_no_command_is_a_bad_request(http, body, command_id, messa
         ),
         (
             "input.respond",
+            {"interrupt_id": "x", "responses": [{"interrupt_id": "x", "response": 1}]},
+            "invalid_argument",
+            "interrupt_id: send either this or responses.",
+        ),
+        (
+            "input.respond",
+            {"responses": [{"interrupt_id": "x", "response": one} for one in (1, 2)]},
+            "invalid_argument",
+            "responses: x is answered twice",
+        ),
+        (
+            "input.respond",
+            {"interrupt_id": "x", "response": 1, "input": {}},
+            "invalid_argument",
+            "input: an answer goes on with the thread as it is",
+        ),
+        (
+            "input.respond",
+            {"interrupt_id": "x", "response": 1, "stream_mode": "values"},
+            "invalid_argument",
+            "stream_mode: the protocol decides this",
+        ),
+        (
+            "input.respond",
             {"interrupt_id": "x", "response": 1},
             "no_such_interrupt",
             "Unknown or already-consumed interrupt: x. No interrupt waits on this thread.",
@@ -335,12 +389,27 @@ async def test_a_refused_command_names_a_code_and_says_what_to_change(
         ({}, "channels is required and must be a non-empty array."),
         ({"channels": ["bad"]}, "channels contains unsupported entries: bad."),
         ({"channels": ["values"], "since": -1}, "since: send a whole number"),
+        (None, "Send an object with channels"),
     ],
 )
 async def test_a_bad_subscription_is_a_bad_request(http, body, message):
-    answer = await http.post(f"/threads/{thread_id()}/stream/events", json=body)
+    answer = await http.post(
+        f"/threads/{thread_id()}/stream/events", content=json.dumps(body), headers=JSON
+    )
     assert answer.status_code == 400
     assert message in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b" null "])
+async def test_no_body_is_refused_by_the_rules_of_the_protocol(http, content):
+    path = f"/threads/{thread_id()}"
+    told = await http.post(f"{path}/commands", content=content, headers=JSON)
+    assert (told.status_code, told.json()["error"]) == (400, "invalid_argument"), told.text
+    told = await http.post(f"{path}/stream/events", content=content, headers=JSON)
+    assert (told.status_code, told.json()["detail"][:28]) == (
+        400,
+        "Send an object with channels",
+    ), told.text
 
 
 async def test_a_bad_last_event_id_is_a_bad_request(http):

@@ -75,6 +75,23 @@ async def test_commands_answers_and_events_share_a_connection(forms_server):
         assert again["error"] == "no_such_subscription"
 
 
+async def test_a_connection_ends_with_its_thread(forms_server):
+    thread = str(uuid4())
+    async with (
+        connect(address(forms_server, thread)) as socket,
+        httpx.AsyncClient(base_url=forms_server.url) as http,
+    ):
+        talk = Talk(socket)
+        await talk.command("subscription.subscribe", channels=["lifecycle"])
+        await talk.command("run.start", assistant_id="slow", input=QUICK)
+        await talk.until("completed")
+        assert (await http.delete(f"/threads/{thread}")).status_code == 204
+        with pytest.raises(ConnectionClosed) as closed:
+            await talk.answer()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1000, "The thread was deleted.")
+
+
 async def test_a_later_subscription_is_told_what_it_has_not_seen(forms_server):
     thread_id = str(uuid4())
     async with connect(address(forms_server, thread_id)) as socket:

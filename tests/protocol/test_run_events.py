@@ -105,6 +105,14 @@ def test_a_failed_run_says_why():
     assert told(made(), begun(), gone)[-1][2]["event"] == "failed"
 
 
+def test_the_end_of_a_run_that_began_nothing_has_its_time_in_each_replay():
+    failed = end_event(RUN, "error", {"error": "ValueError", "message": "kaboom"})
+    for given in ([failed], [begun(), failed]):
+        events = RunEvents(FoundRun(RUN, "agent", started_ms=123_456))
+        *_, (end,) = [list(events.of(one)) for one in given]
+        assert orjson.loads(end.params)["timestamp"] == 123_456
+
+
 def test_a_cancelled_run_is_interrupted():
     cancelled = end_event(RUN, "interrupted", {"error": "UserInterrupt", "message": "stop"})
     assert told(made(), begun(), cancelled)[-1][2] == lifecycle("interrupted")

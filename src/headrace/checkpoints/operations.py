@@ -143,6 +143,10 @@ class Operation:
         self.trace.end(failure)
         if self.run is not None:
             self.run.settled(failure if self.fails_run else None)
+            if failure is not None and self.fails_run:
+                # A flush fails with an error for each operation. The graph must raise that of its
+                # run, whichever write it waits for: others are taken for its own.
+                failure = self.run.failure
         if self._outcome is None or self._outcome.done():
             return
         if failure is None:

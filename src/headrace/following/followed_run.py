@@ -168,21 +168,25 @@ class FollowedRun:
             return outcome
         reading = self.following.memory.reading()
         values = await self.values(reading, output=False)
-        # None: the thread was deleted with the run.
-        return outcome if values is None else replace(outcome, values=values, reading=reading)
+        if values is None and self.temporary:
+            # The thread was deleted after the run.
+            return outcome
+        # None: the run was rolled back, or deleted with its thread, as it looks from elsewhere.
+        return replace(outcome, values=values, reading=reading)
 
     async def _read_outcome(self, state: RunState) -> RunOutcome:
         if state is GONE:
             # Rolled back, or deleted with its thread.
-            return self._gone
+            return self.gone
         reading = self.following.memory.reading()
         values = await self.values(reading, output=self.created)
         if values is None and state.status == "success" and await self._is_gone():
-            return self._gone
+            return self.gone
         return RunOutcome(status=state.status, values=values, error=state.error, reading=reading)
 
     @property
-    def _gone(self) -> RunOutcome:
+    def gone(self) -> RunOutcome:
+        """How a run ended whose row is gone."""
         # A run on a lasting thread was rolled back, or somebody has deleted it.
         forgotten = self.temporary or self.repeated
         return RunOutcome(status="interrupted", values=None, error=None, forgotten=forgotten)
@@ -288,8 +292,12 @@ class RunReader:
             self._following.watcher.look()
             return events
         state = watch.state
-        if self._ended or watch.late or state is None or state is GONE:
+        if self._ended or watch.late or state is None:
             return None
+        if state is GONE:
+            self._ended = True
+            gone = self._run.gone
+            return None if gone.forgotten else [end_event(self._run.run_id, gone.status, None)]
         try:
             before_end = await self._before_end(state)
         except AnswersFull:

@@ -3,7 +3,7 @@
 A refusal is an answer too: it names a code of the protocol, and says what to change.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,10 @@ _ELSEWHERE = {
 }
 #: Parameters of a run that the protocol decides.
 _DECIDED = ("command", "stream_mode", "stream_resumable", "stream_subgraphs")
+#: Parameters of an answer that are none of the run that goes on with it.
+_OF_ANSWERS = ("interrupt_id", "response", "responses", "namespace", "update", "goto")
+#: Parameters of a run that begins, not of one that goes on from an interrupt.
+_OF_BEGINNINGS = ("input", "checkpoint", "checkpoint_id", "if_not_exists")
 
 _MAX_ERRORS = 5
 _MAX_ERROR_BYTES = 500
@@ -138,16 +142,12 @@ class ThreadCommands:
                 "run.start requires an assistant_id: send the id of an assistant, or the name of a"
                 " graph.",
             )
-        if decided := [name for name in _DECIDED if name in params]:
-            raise CommandRefused(
-                "invalid_argument",
-                f"{decided[0]}: the protocol decides this; leave it out. To answer an interrupt,"
-                " send input.respond.",
-            )
-        given = {name: value for name, value in params.items() if name != "multitaskStrategy"}
-        if params.get("multitaskStrategy") is not None:
-            # Older servers know only this name of it, so clients send both.
-            given.setdefault("multitask_strategy", params["multitaskStrategy"])
+        _refuse(
+            params,
+            _DECIDED,
+            "the protocol decides this; leave it out. To answer an interrupt, send input.respond.",
+        )
+        given = _of_run(params)
         body = _run(given)
         if await self._resumes(principal, thread_id, body):
             body = _run({**given, "input": None, "command": {"resume": body.input}})
@@ -175,7 +175,13 @@ class ThreadCommands:
         params: Mapping[str, Any],
         request: CommandRequest,
     ) -> dict[str, Any]:
-        answers = dict(_answers(params))
+        _refuse(params, _DECIDED, "the protocol decides this; leave it out.")
+        _refuse(
+            params,
+            _OF_BEGINNINGS,
+            "an answer goes on with the thread as it is; leave it out, or send run.start.",
+        )
+        answers = _answers(params)
         reader = await self._handlers.reader(principal, thread_id)
         try:
             thread = await self._threads.get(reader, thread_id)
@@ -190,14 +196,13 @@ class ThreadCommands:
             )
         assert thread is not None
         command = {"resume": answers, "update": params.get("update"), "goto": params.get("goto")}
-        more = {name: params[name] for name in ("config", "metadata") if name in params}
-        strict = params.get("strict_resume")
+        given = {name: one for name, one in _of_run(params).items() if one is not None}
         body = _run(
             {
                 "assistant_id": str(thread.metadata.get("assistant_id") or ""),
+                "strict_resume": True,
+                **given,
                 "command": {name: one for name, one in command.items() if one is not None},
-                "strict_resume": True if strict is None else strict,
-                **more,
             }
         )
         return await self._create(principal, thread_id, body, request)
@@ -269,6 +274,22 @@ def _unknown(method: str) -> CommandRefused:
     )
 
 
+def _refuse(params: Mapping[str, Any], names: Iterable[str], why: str) -> None:
+    """:raises CommandRefused: one of the names is a parameter."""
+    if refused := [name for name in names if params.get(name) is not None]:
+        raise CommandRefused("invalid_argument", f"{refused[0]}: {why}")
+
+
+def _of_run(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of the run that a command starts."""
+    names = ("multitaskStrategy", *_OF_ANSWERS)
+    given = {name: value for name, value in params.items() if name not in names}
+    if params.get("multitaskStrategy") is not None:
+        # Older servers know only this name of it, so clients send both.
+        given.setdefault("multitask_strategy", params["multitaskStrategy"])
+    return given
+
+
 def _run(given: Mapping[str, Any]) -> ThreadRunCreate:
     """:raises CommandRefused: the parameters are wrong."""
     whole = {
@@ -300,7 +321,7 @@ def _told(waiting: list[str] | tuple[()]) -> str:
     return f"Waiting: {', '.join(waiting[:20])}."
 
 
-def _answers(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _answers(params: Mapping[str, Any]) -> dict[str, Any]:
     """Answers by interrupt.
 
     :raises CommandRefused: the parameters are wrong.
@@ -308,10 +329,13 @@ def _answers(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     several = params.get("responses")
     if several is None:
         several = [params]
+    else:
+        _refuse(params, ("interrupt_id", "response"), "send either this or responses.")
     if not isinstance(several, list) or not 0 < len(several) <= _MAX_RESPONSES:
         raise CommandRefused(
             "invalid_argument", f"responses: send an array of 1 to {_MAX_RESPONSES} answers."
         )
+    answers: dict[str, Any] = {}
     for one in several:
         interrupt_id = one.get("interrupt_id") if isinstance(one, Mapping) else None
         if not isinstance(interrupt_id, str) or not interrupt_id or "response" not in one:
@@ -323,4 +347,10 @@ def _answers(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if one.get("namespace") is not None:
             # The id alone says which interrupt it is.
             namespace_of(one["namespace"], "namespace")
-        yield interrupt_id, one["response"]
+        if interrupt_id in answers:
+            raise CommandRefused(
+                "invalid_argument",
+                f"responses: {clipped(interrupt_id, 100)} is answered twice; send one answer.",
+            )
+        answers[interrupt_id] = one["response"]
+    return answers

@@ -26,6 +26,8 @@ router = new_router(tag="threads")
 
 Commands = Annotated[ThreadCommands, provided(ThreadCommands)]
 Streams = Annotated[ProtocolStreams, provided(ProtocolStreams)]
+#: The protocol's own rules say what is wrong, also of no body and of null.
+AnyBody = Annotated[Any, Body()]
 
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
@@ -54,11 +56,11 @@ def _with_example(body: dict[str, Any]) -> dict[str, Any]:
 )
 async def send_command(
     thread_id: PathThreadId,
-    body: Annotated[Any, Body()],
     principal: CurrentPrincipal,
     commands: Commands,
     key: IdempotencyKey,
     request: Request,
+    body: AnyBody = None,
 ) -> Response:
     """Send a command of the streaming protocol v3.
 
@@ -90,10 +92,10 @@ async def send_command(
 @lasting_of_thread
 async def stream_events(
     thread_id: PathThreadId,
-    body: Annotated[Any, Body()],
     principal: ThreadReader,
     streams: Streams,
     request: Request,
+    body: AnyBody = None,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=64)] = None,
 ) -> Response:
     """Stream the events of a thread in the streaming protocol v3.

@@ -79,6 +79,7 @@ class RunEvents:
         self._waits = False
         self._ended = False
         self._is_of_protocol = False
+        self._has_other = False
         #: The time of the last event, in milliseconds since the epoch.
         self._at_ms = run.started_ms
         #: The client gets the end of the run.
@@ -145,6 +146,7 @@ class RunEvents:
             yield told
 
     def _of_other(self, event: Event) -> Iterator[WireEvent]:
+        self._has_other = True
         mode, *namespace = event.name.split("|")
         if mode in ("values", "updates") and not namespace and _asks(event.data):
             self._waits = True
@@ -180,7 +182,9 @@ class RunEvents:
         """
         data = {"event": status, "graph_name": self._run.graph_id, **more}
         last = self._last_id % _MOST_NUMBERED
-        is_past = event_id is not None or self._is_of_protocol
+        # Events of other routes tell no times. Whatever else there is has the same time in each
+        # replay.
+        is_past = event_id is not None or not self._has_other
         return WireEvent(
             "lifecycle",
             "lifecycle",

@@ -70,6 +70,7 @@ _GOING_AWAY = 1012
 #: The client may try again later.
 _TOO_SLOW = _TOO_MUCH = 1013
 _UNSUPPORTED = 1003
+_DONE = 1000
 #: Bytes of the reason of a close, at most.
 _MAX_REASON = 100
 #: The stream begins when no more subscriptions have come for so long.
@@ -322,6 +323,7 @@ class _Conversation:
                         await self._send(event.message)
                         self._sent += 1
                     self._note_seen(event, stream.number_before)
+            await self._close(_DONE, "The thread was deleted.")
         except FollowingStopped as stopped:
             slow = stopped.reason == "slow_client"
             await self._close(_TOO_SLOW if slow else _GOING_AWAY, "Connect again.")

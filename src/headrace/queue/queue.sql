@@ -959,7 +959,7 @@ WITH ended AS (
       error = jsonb_build_object('error', 'DeadlineExceeded', 'message',
         'The run has not ended by its deadline, '
         || trim_scale((kwargs ->> 'deadline_seconds')::numeric)
-        || ' s after it was made (deadline_seconds).')
+        || ' s after it was made, or after its delay (deadline_seconds).')
   WHERE runs.thread_id IN (
       SELECT json_array_elements_text(current_setting('headrace.locked')::json))
     AND status = 'pending' AND kwargs ? 'deadline_seconds' AND cancel_action IS NULL

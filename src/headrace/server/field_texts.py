@@ -35,7 +35,7 @@ FIELDS: Mapping[str, str] = {
     "created_at": "When it was made.",
     "cron_id": "Id of a cron.",
     "ctx": "The values that the check compared with.",
-    "deadline_seconds": "End the run as `timeout` so many seconds after it was made.",
+    "deadline_seconds": "End the run as `timeout` so long after it was made, or after its delay.",
     "delete_threads": "Also delete the threads of the assistant.",
     "description": "The purpose of the assistant, for people.",
     "detail": "What to change, for people.",

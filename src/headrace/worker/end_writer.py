@@ -260,8 +260,8 @@ def end_of_stopped(execution: Execution) -> RunEnd:
         case None if execution.overdue:
             seconds = execution.request.deadline_seconds
             message = (
-                f"The run has not ended by its deadline, {seconds:g} s after it was made"
-                " (deadline_seconds)."
+                f"The run has not ended by its deadline, {seconds:g} s after it was made, or"
+                " after its delay (deadline_seconds)."
             )
             return RunEnd(
                 "timeout",
