@@ -92,7 +92,8 @@ async def join_run(
     cancel_on_disconnect: Annotated[bool, Query()] = False,
 ) -> Response:
     """Wait for a run and return the last values."""
-    await _may_stop(access, cancel_on_disconnect)
+    if cancel_on_disconnect:
+        await _see_to_stop(access, runs, thread_id, run_id)
     run = await runs.follow(principal, thread_id, run_id_from(run_id))
     return await waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
@@ -108,7 +109,8 @@ async def join_run_by_id(
     cancel_on_disconnect: Annotated[bool, Query()] = False,
 ) -> Response:
     """Wait for a run, by run id alone, and return the last values."""
-    await _may_stop(access, cancel_on_disconnect)
+    if cancel_on_disconnect:
+        await _see_to_stop(access, runs, None, run_id)
     run = await runs.follow(principal, None, run_id_from(run_id))
     return await waiting_response(run, request, on_disconnect=_policy(cancel_on_disconnect))
 
@@ -134,7 +136,8 @@ async def join_stream(
     """
     after = _event_id(last_event_id_header or last_event_id)
     modes = _words_of(stream_mode, "stream_mode", STREAM_MODES)
-    await _may_stop(access, cancel_on_disconnect)
+    if cancel_on_disconnect:
+        await _see_to_stop(access, runs, thread_id, run_id)
     run = await runs.follow(principal, thread_id, run_id_from(run_id))
     return streaming_response(
         run, request, on_disconnect=_policy(cancel_on_disconnect), after=after, modes=modes
@@ -157,7 +160,8 @@ async def join_stream_by_id(
     """Stream the events of a run, by run id alone."""
     after = _event_id(last_event_id_header or last_event_id)
     modes = _words_of(stream_mode, "stream_mode", STREAM_MODES)
-    await _may_stop(access, cancel_on_disconnect)
+    if cancel_on_disconnect:
+        await _see_to_stop(access, runs, None, run_id)
     run = await runs.follow(principal, None, run_id_from(run_id))
     return streaming_response(
         run, request, on_disconnect=_policy(cancel_on_disconnect), after=after, modes=modes
@@ -186,10 +190,11 @@ def _event_id(given: str | None) -> int | None:
     return int(given) if _EVENT_ID.fullmatch(given) else -1
 
 
-async def _may_stop(access: Access, cancel_on_disconnect: bool) -> None:
+async def _see_to_stop(access: Access, runs: Runs, thread_id: str | None, run_id: str) -> None:
     """:raises RequestError: a caller that may only read would stop the run."""
-    if cancel_on_disconnect:
-        await access.to("threads", "update", action="interrupt")
+    principal = await access.to("threads", "update", action="interrupt")
+    if principal.filter:
+        await runs.get(principal, thread_id, run_id_from(run_id))
 
 
 def _policy(cancel_on_disconnect: bool) -> str | None:

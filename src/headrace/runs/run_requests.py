@@ -1,6 +1,7 @@
 """Makes the request for a run from the caller's body and its assistant, and checks it."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from headrace.auth.handlers import Handlers
 from headrace.auth.principal import Principal
 from headrace.auth.run_callers import stored_auth, without_forged_caller
 from headrace.checkpoints.writer import Writer
-from headrace.db.tables import AssistantRow
+from headrace.db.tables import AssistantRow, RunRow
 from headrace.errors import (
     BadRequest,
     CheckpointNotFound,
@@ -154,6 +155,26 @@ class RunRequests:
             slot=slot,
             trace=trace,
         )
+
+    async def may_repeat(self, principal: Principal, run: RunRow) -> Principal:
+        """The caller as it may start a run that it has started before.
+
+        :raises RequestError: it may not any more.
+        """
+        value = {
+            "thread_id": _shown_id(run.thread_id),
+            "assistant_id": run.assistant_id,
+            "run_id": run.run_id,
+            "status": "pending",
+            "metadata": dict(run.metadata_),
+            "multitask_strategy": run.multitask_strategy,
+            "prevent_insert_if_inflight": run.multitask_strategy == "reject",
+            "if_not_exists": "reject",
+            "after_seconds": 0,
+            "kwargs": deepcopy(run.kwargs),
+        }
+        allowed, _ = await self._allowed(principal, value)
+        return allowed
 
     def _check_body(self, body: RunCreate, thread_id: str | None, *, background: bool) -> None:
         """:raises InvalidRequest, BadRequest: no run can be as the body says."""

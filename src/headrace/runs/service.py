@@ -130,8 +130,7 @@ class RunService:
             except ResumeRefused:
                 # An earlier try with this key may have made the run meanwhile, and its answers are
                 # what does not wait any more.
-                row = await self._find(principal, run_id)
-                if row is None:
+                if (row := await self._find_own(principal, run_id)) is None:
                     raise
                 return self._follow(row, created=True, repeated=True)
 
@@ -184,13 +183,13 @@ class RunService:
         reserved = await self._keys.reserve(principal, key)
         run_id = reserved.resource_id
         if reserved.made:
-            row = await self._find(principal, run_id)
+            row = await self._find_own(principal, run_id)
             if row is None:
                 raise RunForgotten
             yield run_id, self._follow(row, created=True, repeated=True)
             return
         async with self._keys.making(principal, key):
-            row = await self._find(principal, run_id) if reserved.resumed else None
+            row = await self._find_own(principal, run_id) if reserved.resumed else None
             if row is None:
                 yield run_id, None
                 return
@@ -254,6 +253,19 @@ class RunService:
 
     async def _find(self, principal: Principal, run_id: UUID) -> RunRow | None:
         return await self._patiently(partial(self._repository.find, principal, run_id))
+
+    async def _find_own(self, principal: Principal, run_id: UUID) -> RunRow | None:
+        """A run that the caller has made with an earlier try of its request; None if it is gone.
+
+        :raises RequestError: the caller may not make it any more.
+        """
+        row = await self._find(principal, run_id)
+        if row is None:
+            return None
+        allowed = await self._requests.may_repeat(principal, row)
+        if allowed.filter and await self._find(allowed, run_id) is None:
+            raise ThreadNotFound(f"Thread with ID {row.thread_id} not found")
+        return row
 
     async def see_thread(self, principal: Principal, thread_id: str) -> None:
         """:raises ThreadNotFound: the caller may see no such thread."""

@@ -43,6 +43,51 @@ def test_a_run_makes_a_thread_that_its_caller_sees(user):
         user("bob").threads.get(thread)
 
 
+@pytest.mark.parametrize("path", ["join", "stream"])
+@pytest.mark.parametrize("of_thread", [True, False])
+def test_who_may_read_a_thread_of_another_stops_no_run_by_leaving(user, http, path, of_thread):
+    thread = user("alice").threads.create(metadata={"members": ["carol"]})["thread_id"]
+    waits = {"messages": [{"role": "user", "content": "wait"}]}
+    run = user("alice").runs.create(thread, "agent", input=waits)["run_id"]
+    url = f"/threads/{thread}/runs/{run}/{path}" if of_thread else f"/runs/{run}/{path}"
+    carol = http("carol")
+    assert carol.get(f"/threads/{thread}").status_code == 200
+    answer = carol.get(url, params={"cancel_on_disconnect": True})
+    assert answer.status_code == 404, answer.text
+    assert http("bob").get(url, params={"cancel_on_disconnect": True}).status_code == 404
+    with http("alice").stream("GET", url, params={"cancel_on_disconnect": True}) as own:
+        assert own.status_code == 200
+    with pytest.raises(NotFoundError):
+        user("bob").runs.cancel(thread, run)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/runs/wait", {"assistant_id": "agent", "input": EMPTY}),
+        ("/runs/stream", {"assistant_id": "agent", "input": EMPTY}),
+        ("/runs", {"assistant_id": "agent", "input": EMPTY}),
+    ],
+)
+@pytest.mark.parametrize("lasting", [True, False])
+def test_a_repeated_request_is_asked_about_again(http, path, body, lasting):
+    leaver = http("leaver")
+    if lasting:
+        path = f"/threads/{leaver.post('/threads', json={}).json()['thread_id']}{path}"
+    else:
+        body = {**body, "on_completion": "keep"}
+
+    def send(**headers):
+        return leaver.post(path, json=body, headers={"Idempotency-Key": key, **headers})
+
+    key = str(uuid4())
+    first, again = send(), send()
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.headers["Content-Location"] == first.headers["Content-Location"]
+    assert send(**{"x-left": "all"}).status_code == 403
+    assert send(**{"x-left": "team"}).status_code == 404
+
+
 def test_a_foreign_thread_is_not_there(user, http, mine):
     thread, bob = mine["thread_id"], http("bob")
     (run,) = user("alice").runs.list(thread)

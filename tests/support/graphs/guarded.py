@@ -2,7 +2,8 @@
 
 A token is ``tok-NAME``. Alice and Bob see their own rows, Carol those that she is a member of, and
 ``teller`` may do nothing: the refusal tells what was asked. ``stamper`` has no filter for what it
-creates.
+creates. ``leaver`` may do nothing once it sends ``x-left``: ``all``, or only what its new ``team``
+may.
 """
 
 import asyncio
@@ -81,6 +82,7 @@ async def authenticate(
         "display_name": name.title(),
         "permissions": ["threads:read", "threads:write"],
         "org": "acme",
+        "left": headers.get(b"x-left", b"").decode(),
     }
 
 
@@ -96,8 +98,10 @@ def told(ctx: Auth.types.AuthContext, value: Any) -> None:
 @auth.on
 async def own_rows(ctx: Auth.types.AuthContext, value: Any) -> Any:
     told(ctx, value)
-    if ctx.user.identity == "denied":
+    if ctx.user.identity == "denied" or ctx.user["left"] == "all":
         return False
+    if ctx.user["left"] == "team":
+        return {"owner": "the team"}
     value.setdefault("metadata", {})["owner"] = ctx.user.identity
     if ctx.user.identity == "stamper" and ctx.action == "create":
         return None
