@@ -36,6 +36,12 @@ class RequestSettings(Group):
         le=128,
         description="Levels of lists and objects of one body; more get 422.",
     )
+    max_list_items: int = Field(
+        50_000,
+        ge=100,
+        description="Texts, lists and objects of one list of a body, for example messages; more"
+        " get 422.",
+    )
     max_page_rows: int = Field(
         1000,
         ge=1,

@@ -1,36 +1,14 @@
 """What is too much for one request is refused at once, with a sentence, and the loop goes on."""
 
-import asyncio
-import time
-from contextlib import asynccontextmanager
-
 import psycopg
 import pytest
 
 from tests.support.door import Door
+from tests.support.stalls import longest_stall
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MEGABYTE = 1024 * 1024
-_TICK = 0.01
-
-
-@asynccontextmanager
-async def longest_stall():
-    """The longest time in which the event loop had no turn."""
-    found = [0.0]
-
-    async def tick():
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(_TICK)
-            found[0] = max(found[0], time.perf_counter() - before - _TICK)
-
-    ticking = asyncio.create_task(tick())
-    try:
-        yield found
-    finally:
-        ticking.cancel()
 
 
 async def send(door: Door, path: str, body: bytes, method: str = "POST"):

@@ -190,7 +190,7 @@ async def test_a_caller_leaves_memory_to_others():
 # It has a bound on time.
 @pytest.mark.alone
 async def test_what_is_parsed_counts_and_waits_too():
-    body = json.dumps({"a": [[]] * 60_000}).encode()
+    body = json.dumps({"a": [[]] * 50_000}).encode()
     memory = Memory(128, wait_seconds=0.3)
     made = []
     for _ in range(3):
@@ -199,14 +199,14 @@ async def test_what_is_parsed_counts_and_waits_too():
         client.sent.put_nowait({"type": "http.request", "body": body, "more_body": False})
         made.append(client.request)
     first, second, third = made
-    assert len((await first.json())["a"]) == 60_000
+    assert len((await first.json())["a"]) == 50_000
     with pytest.raises(BodiesFull):
         await second.json()
     second.release()
     parsing = asyncio.create_task(third.json())
     await eventually(lambda: memory.figures().waiting == 1)
     first.release()
-    assert len((await parsing)["a"]) == 60_000
+    assert len((await parsing)["a"]) == 50_000
     third.release()
     assert (memory.pieces, memory.refused) == (0, ["no_room"])
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from headrace.edge.requests import MAX_DEPTH, JSONRequest
+from headrace.edge.requests import MAX_DEPTH, BodyBounds, JSONRequest
 from headrace.errors import InvalidRequest, MalformedJSON, PayloadTooLarge
 
 
@@ -93,15 +93,36 @@ async def test_any_depth_is_refused_and_ends_no_thread(levels, open_, close, is_
 async def test_what_holds_too_many_values_is_not_parsed(body):
     """Not even to find that it is no JSON: millions of values hold up the whole process."""
     made = request(body)
-    made.max_body_values = 3
+    made.bounds = BodyBounds(values=3)
     with pytest.raises(InvalidRequest, match="more than 3 values"):
         await made.json()
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [
+        (["a", [], {}], True),
+        (["a", [], {}, 1, 2.5, None, True], True),
+        (["a", [], {}, ""], False),
+        ({"messages": [["u", "hi"]] * 4}, False),
+        ([[["a"], ["b"], ["c"]]] * 3, True),
+    ],
+)
+async def test_a_list_has_so_many_texts_lists_and_objects(value, fits):
+    """Each may become a message; numbers may not, so a vector may be long."""
+    made = request(json.dumps(value).encode())
+    made.bounds = BodyBounds(items=3)
+    if fits:
+        assert await made.json() == value
+    else:
+        with pytest.raises(InvalidRequest, match="A list of the request body holds more than 3"):
+            await made.json()
 
 
 async def test_commas_and_brackets_of_a_text_are_no_values():
     texts = ['[,[,",[,', ",,,,,,,,"]
     made = request(json.dumps(texts).encode())
-    made.max_body_values = 3
+    made.bounds = BodyBounds(values=3)
     assert await made.json() == texts
 
 

@@ -10,6 +10,7 @@ from psycopg.rows import DictRow
 
 from headrace.checkpoints.allowed_types import TypeKey
 from headrace.checkpoints.channel_memory import ChannelMemory, Place, RememberedWrites
+from headrace.checkpoints.decoding import decoded
 from headrace.checkpoints.serializer import ExactSerializer
 from headrace.db.statements import named_statements
 
@@ -48,16 +49,22 @@ class DeltaHistories:
         writes.sort(key=_order)
         size_bytes = sum(len(row["blob"]) for row in rows if row["blob"] is not None)
         blocked: set[TypeKey] = set()
-        decoded = [(row["task_id"], channel, _value(serde, row, blocked)) for row in writes]
-        history = DeltaChannelHistory(writes=decoded)
-        for row in rows:
-            if row["kind"] == "k" and known is not None:
-                size_bytes += known.size_bytes
-                history["seed"] = known.seed
-            elif row["kind"] == "b":
-                history["seed"] = _value(serde, row, blocked)
-            elif row["kind"] == "i":
-                history["seed"] = row["inline"]
+
+        def decode() -> DeltaChannelHistory:
+            found = [(row["task_id"], channel, _value(serde, row, blocked)) for row in writes]
+            history = DeltaChannelHistory(writes=found)
+            for row in rows:
+                if row["kind"] == "k" and known is not None:
+                    history["seed"] = known.seed
+                elif row["kind"] == "b":
+                    history["seed"] = _value(serde, row, blocked)
+                elif row["kind"] == "i":
+                    history["seed"] = row["inline"]
+            return history
+
+        history = await decoded(size_bytes, decode)
+        if known is not None and any(row["kind"] == "k" for row in rows):
+            size_bytes += known.size_bytes
         if blocked:
             # An answer shows fields in place of some values. No run may get these.
             return history

@@ -25,7 +25,7 @@ from headrace.checkpoints.latest_reader import LatestReader
 from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.rows import WriteRows, checkpoint_rows, task_rows
 from headrace.checkpoints.run_writes import current_run, fail_run
-from headrace.checkpoints.sized_reads import channels_of
+from headrace.checkpoints.sized_reads import channels_of, tuple_of
 from headrace.checkpoints.sized_reads_sql import LATEST_SMALL
 from headrace.checkpoints.timing import Observe, timed
 from headrace.checkpoints.upstream import ERROR_SOURCE
@@ -100,7 +100,7 @@ class GroupCommitSaver(UpstreamSaver):
         row = await self._reader.latest(thread_id, ns)
         if row is None:
             return None
-        return self._tuple_from(row) or await self._upstreams_tuple(config)
+        return await tuple_of(self, row) or await self._upstreams_tuple(config)
 
     @timed("get_delta_channel_history")
     async def aget_delta_channel_history(
@@ -130,7 +130,7 @@ class GroupCommitSaver(UpstreamSaver):
         row = await self._small_reader.latest(thread_id, ns, channels_of(reading))
         if row is None:
             return None
-        if row["checkpoint"] is not None and (found := self._tuple_from(row)) is not None:
+        if row["checkpoint"] is not None and (found := await tuple_of(self, row)) is not None:
             return found
         return await self._large(thread_id, ns, row["checkpoint_id"], row["bytes"], reading)
 

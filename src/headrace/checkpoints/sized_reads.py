@@ -6,6 +6,7 @@ when its answer has memory for it (``answer_memory.py``). Each of its values is 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -13,6 +14,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from psycopg.rows import DictRow, dict_row
 
 from headrace.checkpoints.answer_memory import Reading
+from headrace.checkpoints.decoding import decoded
 from headrace.checkpoints.latest_reader import size_of
 from headrace.checkpoints.retry import READ_SECONDS, retried
 from headrace.checkpoints.sized_reads_sql import (
@@ -69,7 +71,7 @@ class SizedReads:
         if not reading.admitted:
             await reading.admit(sum(row["bytes"] for row in rows if row["checkpoint"] is not None))
         for row in rows:
-            found = None if row["checkpoint"] is None else decoder._tuple_from(row)
+            found = None if row["checkpoint"] is None else await tuple_of(decoder, row)
             # LangGraph needs more rows for a very old checkpoint. Read it like a large one.
             if found is None or reading.rest:
                 reading.rest.append((row["checkpoint_id"], row["bytes"]))
@@ -106,7 +108,7 @@ class SizedReads:
         """
         key = (thread_id, ns, checkpoint_id)
         row = await _retried(lambda: self._row(key, reading))
-        return None if row is None else decoder._tuple_from(row)
+        return None if row is None else await tuple_of(decoder, row)
 
     async def _row(self, key: tuple[str, str, str], reading: Reading) -> DictRow | None:
         """One checkpoint, with the columns of LangGraph's SELECT."""
@@ -135,6 +137,11 @@ class SizedReads:
         ):
             await cursor.execute(query, parameters)
             return await cursor.fetchall()
+
+
+async def tuple_of(decoder: Decoder, row: DictRow) -> CheckpointTuple | None:
+    """The checkpoint of a row; None if it is so old that LangGraph needs more rows for it."""
+    return await decoded(size_of(row), partial(decoder._tuple_from, row))
 
 
 async def _retried(read: Callable[[], Awaitable[T]]) -> T:

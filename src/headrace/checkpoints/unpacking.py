@@ -10,6 +10,7 @@ import importlib
 import math
 import re
 from collections.abc import Callable
+from time import sleep
 from typing import Any
 
 import orjson
@@ -61,6 +62,10 @@ _MOST_PATTERNS = 1000
 _MOST_PARTIAL = 4000
 
 
+#: After so many values of extension types, other threads take their turn.
+_TURN = 32
+
+
 class Unreadable(ValueError):
     """The stored bytes are damaged, or nest too deep."""
 
@@ -71,7 +76,16 @@ class Unpacking:
     :ivar blocked: the types that were not allowed; their fields stand in the value instead.
     """
 
-    __slots__ = ("_allowed", "_failure", "_left", "_levels", "_open", "_patterns", "blocked")
+    __slots__ = (
+        "_allowed",
+        "_failure",
+        "_left",
+        "_levels",
+        "_made_count",
+        "_open",
+        "_patterns",
+        "blocked",
+    )
 
     def __init__(self, allowed: AllowedTypes) -> None:
         self._allowed = allowed
@@ -79,6 +93,7 @@ class Unpacking:
         self._left = _FREE_BYTES
         self._levels = _MAX_LEVELS
         self._open = 0
+        self._made_count = 0
         self._patterns = _MOST_PATTERNS
         self.blocked: set[TypeKey] = set()
 
@@ -104,6 +119,10 @@ class Unpacking:
         # ormsgpack forgets which error is raised here.
         if self._failure is not None:
             return None
+        self._made_count += 1
+        if not self._made_count % _TURN:
+            # In a thread: the event loop would wait for its turn for 5 ms after each system call.
+            sleep(0)
         levels = self._charge(data)
         if self._failure is not None:
             return None

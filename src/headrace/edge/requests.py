@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from fastapi import Request
@@ -17,6 +17,7 @@ from headrace.edge.body_memory import PIECE_BYTES, Body, BodyMemory, parsed_at_m
 from headrace.edge.departures import lost_of, unless_lost
 from headrace.edge.turns import Turn, Turns
 from headrace.errors import InvalidRequest, MalformedJSON, PayloadTooLarge
+from headrace.request_settings import RequestSettings
 
 #: The default. Checkpoints hold at most 255 levels, and graphs put some levels of their own around
 #: a value.
@@ -47,14 +48,29 @@ class _FoundHeaders(Headers):
         return default if found is None else found.decode("latin-1")
 
 
+class BodyBounds(NamedTuple):
+    """How much the value of one body may hold.
+
+    :ivar values: numbers, texts, lists and objects.
+    :ivar depth: levels of lists and objects.
+    :ivar items: texts, lists and objects of one list. Each may become a message, which LangGraph
+        makes on the event loop.
+    """
+
+    values: int = 500_000
+    depth: int = MAX_DEPTH
+    items: int = 50_000
+
+    @classmethod
+    def of(cls, settings: RequestSettings) -> "BodyBounds":
+        return cls(settings.max_body_values, settings.max_body_depth, settings.max_list_items)
+
+
 class JSONRequest(Request):
     """A request whose ``json()`` refuses values that headrace cannot store or send back."""
 
     max_body_bytes: int = 8 * 1024 * 1024
-    #: Numbers, texts, lists and objects of one body.
-    max_body_values: int = 500_000
-    #: Levels of lists and objects of one body.
-    max_body_depth: int = MAX_DEPTH
+    bounds: BodyBounds = BodyBounds()
     #: The process's memory for large bodies. None: large bodies are not counted.
     body_memory: BodyMemory | None = None
     #: The caller whose share the body uses.
@@ -166,8 +182,7 @@ class JSONRequest(Request):
         """
         return await json_value(
             await self.body(),
-            self.max_body_values,
-            self.max_body_depth,
+            self.bounds,
             self._large,
             begin_values=self.end_turn,
         )
@@ -181,8 +196,7 @@ class JSONRequest(Request):
 
 async def json_value(
     text: bytes,
-    max_values: int,
-    max_depth: int,
+    bounds: BodyBounds,
     large: Body | None,
     *,
     begin_values: Callable[[], None] = lambda: None,
@@ -197,13 +211,13 @@ async def json_value(
     :raises BodiesFull: the process has no memory for it.
     """
     if len(text) <= _READ_APART_BYTES:
-        return _read(text, max_values, max_depth)
+        return _read(text, bounds)
     loop = asyncio.get_running_loop()
     if large is not None:
-        size_bytes = await loop.run_in_executor(_APART, parsed_at_most, text, max_values)
+        size_bytes = await loop.run_in_executor(_APART, parsed_at_most, text, bounds.values)
         begin_values()
         await large.admit_values(size_bytes)
-    return await loop.run_in_executor(_APART, _read, text, max_values, max_depth)
+    return await loop.run_in_executor(_APART, _read, text, bounds)
 
 
 def end_turn(request: Request) -> None:
@@ -218,15 +232,16 @@ def release_body(request: Request) -> None:
         request.release()
 
 
-def _read(body: bytes, max_values: int, max_depth: int) -> Any:
+def _read(body: bytes, bounds: BodyBounds) -> Any:
     # Parsing millions of values takes a second and blocks all threads. Refuse such a body first.
-    if _least_values(body) > max_values and _least_values(_TEXT.sub(b"", body)) > max_values:
-        raise InvalidRequest(_too_many(max_values))
+    most = bounds.values
+    if _least_values(body) > most and _least_values(_TEXT.sub(b"", body)) > most:
+        raise InvalidRequest(_too_many(most))
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedJSON(f"Invalid JSON in request body: {error}") from None
-    problem, is_rounded = _examined(value, max_values, max_depth, has_nul=b"\\u0000" in body)
+    problem, is_rounded = _examined(value, bounds, has_nul=b"\\u0000" in body)
     if problem is not None:
         raise InvalidRequest(problem)
     # json alone would accept more than JSON, but here orjson has accepted the body already.
@@ -248,22 +263,31 @@ def _too_many(max_values: int) -> str:
     )
 
 
-def _examined(
-    value: Any, max_values: int, max_depth: int, *, has_nul: bool
-) -> tuple[str | None, bool]:
+def _items(values: list[Any]) -> int:
+    return sum(isinstance(one, str | list | dict) for one in values)
+
+
+def _too_many_items(max_items: int) -> str:
+    return (
+        f"A list of the request body holds more than {max_items} texts, lists and objects (setting"
+        " requests.max_list_items); send them in parts."
+    )
+
+
+def _examined(value: Any, bounds: BodyBounds, *, has_nul: bool) -> tuple[str | None, bool]:
     """What is wrong with the value, or None; and whether orjson may have rounded an integer."""
     level, depth, seen, is_rounded = [value], 0, 0, False
     while level:
         depth += 1
-        if depth > max_depth:
+        if depth > bounds.depth:
             return (
-                f"The request body is nested more than {max_depth} levels deep (setting"
+                f"The request body is nested more than {bounds.depth} levels deep (setting"
                 " requests.max_body_depth).",
                 False,
             )
         seen += len(level)
-        if seen > max_values:
-            return _too_many(max_values), False
+        if seen > bounds.values:
+            return _too_many(bounds.values), False
         below: list[Any] = []
         for item in level:
             if isinstance(item, dict):
@@ -272,6 +296,8 @@ def _examined(
                     return _NUL, False
             elif isinstance(item, list):
                 below.extend(item)
+                if len(item) > bounds.items and _items(item) > bounds.items:
+                    return _too_many_items(bounds.items), False
             elif isinstance(item, float):
                 is_rounded |= abs(item) >= _MAY_BE_ROUNDED
             elif has_nul and isinstance(item, str) and "\0" in item:

@@ -98,6 +98,8 @@ class PiecesResponse(Response):
                 async for piece in gathered(self._pieces):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
                     pace.sent(len(piece))
+                    # A client that reads fast never lets this task wait.
+                    await asyncio.sleep(0)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             # The body stays incomplete, so the client notices.

@@ -36,7 +36,7 @@ from headrace.edge.prefix import own_path_of, path_with_one_prefix, with_prefixe
 from headrace.edge.reading import cancels, only_reads
 from headrace.edge.refusals import error_response
 from headrace.edge.repetition import may_repeat
-from headrace.edge.requests import JSONRequest
+from headrace.edge.requests import BodyBounds, JSONRequest
 from headrace.edge.state import State, found_state
 from headrace.edge.web_pages import WebPages
 from headrace.error_text import clipped
@@ -159,8 +159,7 @@ class HeadraceRoute(OwnRoute):
         if state is not None and not self.public:
             settings = state.get(Settings)
             request.max_body_bytes = settings.server.max_body_bytes
-            request.max_body_values = settings.requests.max_body_values
-            request.max_body_depth = settings.requests.max_body_depth
+            request.bounds = BodyBounds.of(settings.requests)
             request.body_memory = state.get(BodyMemory)
         # Some requests run the user's graphs, factories and handlers.
         contain()

@@ -27,7 +27,7 @@ from headrace.edge.access import id_for_handlers
 from headrace.edge.body_memory import Body, BodyMemory
 from headrace.edge.gates import RequestGates
 from headrace.edge.refusals import error_response
-from headrace.edge.requests import json_value
+from headrace.edge.requests import BodyBounds, json_value
 from headrace.edge.routing import new_router
 from headrace.edge.socket_messages import SocketMessages, messages_of
 from headrace.edge.sockets import note_bounded
@@ -226,10 +226,8 @@ class _Conversation:
         try:
             # Each command is a request, also one that cannot be read.
             self._gates.admit(self._principal.caller)
-            limits = self._limits
-            value = await json_value(
-                text.encode(), limits.max_body_values, limits.max_body_depth, large
-            )
+            bounds = BodyBounds.of(self._limits)
+            value = await json_value(text.encode(), bounds, large)
             command = command_of(value)
             answer = await self._carried_out(command)
         except CommandRefused as refused:

@@ -32,7 +32,7 @@ from headrace.edge.gates import RequestGates
 from headrace.edge.prefix import path_below_prefix
 from headrace.edge.reading import reads
 from headrace.edge.refusals import error_response
-from headrace.edge.requests import JSONRequest
+from headrace.edge.requests import BodyBounds, JSONRequest
 from headrace.edge.state import State, found_state, state_of
 from headrace.edge.web_pages import WebPages
 from headrace.errors import RequestError, StartupRefusal
@@ -198,7 +198,7 @@ def _prepare(scope: Scope, receive: Receive, state: State) -> Receive:
     request = JSONRequest(scope, receive)
     settings = state.get(Settings)
     request.max_body_bytes = settings.server.max_body_bytes
-    request.max_body_values = settings.requests.max_body_values
+    request.bounds = BodyBounds.of(settings.requests)
     scope[REQUEST] = request
     return replayed(request, receive)
 
