@@ -83,6 +83,26 @@ def test_a_stream_brings_the_words_as_they_are_said(client):
     assert len({chunk.id for chunk in chunks}) == 1
 
 
+def test_each_chunk_has_the_usage_that_was_asked_for(client):
+    usages = {}
+    for model in ("speaks", "counts"):
+        with client.chat.completions.create(
+            model=model, messages=HELLO, stream=True, stream_options={"include_usage": True}
+        ) as stream:
+            chunks = [chunk.to_dict() for chunk in stream]
+        assert [chunk["usage"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+        assert chunks[-1]["choices"] == []
+        usages[model] = chunks[-1]["usage"]
+    assert usages["speaks"]["total_tokens"] == 15
+    # A model that tells no tokens counts as zero, in all forms of the answer.
+    whole = client.chat.completions.create(model="counts", messages=HELLO)
+    assert whole.usage.to_dict() == usages["counts"]
+    assert whole.usage.total_tokens == 0
+    assert client.responses.create(model="counts", input="hi").usage.total_tokens == 0
+    with client.chat.completions.create(model="counts", messages=HELLO, stream=True) as stream:
+        assert not any("usage" in chunk.to_dict() for chunk in stream)
+
+
 async def test_the_asynchronous_client_streams_and_waits(doors_server):
     url = f"{doors_server.url}/v1"
     async with openai.AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0) as client:

@@ -1,7 +1,7 @@
 """What a run has said, from the values that it has left: texts, calls for the client, tokens."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -36,13 +36,13 @@ class Reply:
     :ivar texts: the text of each message, oldest first.
     :ivar calls: the tools that the last message calls, and that nobody in the graph has called.
     :ivar questions: what the graph waits for.
-    :ivar tokens: of the run's messages; None if no model has told them.
+    :ivar tokens: of the run's messages, as far as their models have told them.
     """
 
     texts: Sequence[str] = ()
     calls: Sequence[CallOfTool] = ()
     questions: Sequence[ChatInterrupt] = ()
-    tokens: Tokens | None = None
+    tokens: Tokens = field(default_factory=Tokens)
 
     @property
     def text(self) -> str | None:
@@ -72,7 +72,7 @@ def reply_in(values: Any, sent: Collection[str]) -> Reply | None:
         texts=texts,
         calls=_open_calls(last),
         questions=questions,
-        tokens=sum(usages, Tokens()) if usages else None,
+        tokens=sum(usages, Tokens()),
     )
 
 

@@ -69,7 +69,7 @@ class ToldMessages:
     the client.
     """
 
-    tokens: Tokens | None = None
+    tokens: Tokens = field(default_factory=Tokens)
     questions: list[ChatInterrupt] = field(default_factory=list)
     spoke: bool = False
     _speaker: str = ""
@@ -144,7 +144,7 @@ class ToldMessages:
             self._begun = False
             self._calls.clear()
         if usage := message.get("usage_metadata"):
-            self.tokens = (self.tokens or Tokens()) + counted_tokens(usage)
+            self.tokens += counted_tokens(usage)
         self._note_calls(message, whole=kind != _CHUNK)
         self._open = kind == _CHUNK and message.get("chunk_position") != "last"
         if text := _text(message.get("content")):

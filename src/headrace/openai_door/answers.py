@@ -66,7 +66,7 @@ class ResponseForm:
             "tool_choice": "auto",
             "tools": [],
             "user": body.user,
-            **({"usage": _usage(tokens)} if tokens is not None else {}),
+            "usage": None if tokens is None else _usage(tokens),
         }
 
     def _item_id(self, kind: str, place: int) -> str:

@@ -33,7 +33,7 @@ def completion(run: FollowedRun, model: str, reply: Reply) -> dict[str, Any]:
     return {
         **_head(run, model, "chat.completion", int(time())),
         "choices": [choice],
-        **({"usage": usage(reply.tokens)} if reply.tokens is not None else {}),
+        "usage": usage(reply.tokens),
         "headrace": about(run, reply.questions),
     }
 
@@ -80,7 +80,7 @@ class CompletionTelling:
             listed = [{"index": place, **_call(one)} for place, one in enumerate(calls)]
             frames.append(self._delta({"tool_calls": listed}))
         frames.append(self._delta({}, _reason(calls), headrace=about(self.run, told.questions)))
-        if self.include_usage and told.tokens is not None:
+        if self.include_usage:
             frames.append(self._chunk([], usage=usage(told.tokens)))
         return [*frames, DONE]
 
@@ -92,7 +92,9 @@ class CompletionTelling:
 
     def _chunk(self, choices: Sequence[Any], **more: Any) -> bytes:
         head = _head(self.run, self.model, "chat.completion.chunk", self.created)
-        return _frame({**head, "choices": choices, **more})
+        # Clients that ask for the usage find the field in each chunk, as at OpenAI.
+        asked = {"usage": None} if self.include_usage else {}
+        return _frame({**head, "choices": choices, **asked, **more})
 
 
 def about(run: FollowedRun, questions: Sequence[ChatInterrupt]) -> dict[str, Any]:
