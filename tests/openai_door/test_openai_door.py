@@ -8,6 +8,8 @@ from uuid import uuid4
 import httpx
 import openai
 import pytest
+from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 
 from tests.support.doors import KEY
 from tests.support.waiting import wait_until
@@ -177,6 +179,13 @@ def test_the_user_and_known_parameters_reach_the_graph(client):
     assert reply.choices[0].message.content == "0.2 ada"
 
 
+def test_a_usual_value_reaches_the_graph_that_has_another_default(client, http):
+    body = {"graph_id": "tones", "context": {"temperature": 0.5}}
+    made = http.post("/assistants", json=body).json()["assistant_id"]
+    reply = client.chat.completions.create(model=made, messages=HELLO, temperature=1)
+    assert reply.choices[0].message.content == "1 nobody"
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
@@ -185,6 +194,16 @@ def test_the_user_and_known_parameters_reach_the_graph(client):
         ({"response_format": {"type": "json_object"}}, "response_format: the context schema of"),
         ({"temperature": 0.2}, "temperature: the context schema of graph 'speaks'"),
         ({"store": True}, "store: metadata.thread_id"),
+        ({"temperature": 0}, "temperature: the context schema of graph 'speaks'"),
+        ({"presence_penalty": 0.1}, "presence_penalty: the context schema"),
+        ({"stop": ["x"]}, "stop: the context schema"),
+        ({"logit_bias": {"7": 1}}, "logit_bias: the context schema"),
+        ({"parallel_tool_calls": False}, "parallel_tool_calls: the context schema"),
+        ({"tool_choice": "required"}, "tool_choice: the context schema"),
+        ({"functions": [{"name": "x"}]}, "functions: send tools"),
+        ({"web_search_options": {}}, "web_search_options: the context schema"),
+        ({"extra_body": {"n": True}}, "n: a run makes one reply"),
+        ({"extra_body": {"prompt_cache_options": {"prewarm": True}}}, "prompt_cache_options: "),
         ({"extra_body": {"new_thing": 1}}, "new_thing: the context schema"),
         ({"metadata": {"thread_id": "a/b"}}, "no slash"),
         ({"tools": [{"type": "function", "function": {"name": "x"}}]}, "tools: the context"),
@@ -202,18 +221,82 @@ def test_what_would_have_no_effect_is_refused_with_a_sentence(client, more, sent
     assert said.value.code == "invalid_request"
 
 
-def test_what_happens_anyway_may_be_asked_for(client):
-    reply = client.chat.completions.create(
-        model="speaks",
-        messages=HELLO,
-        n=1,
-        logprobs=False,
-        response_format={"type": "text"},
-        store=False,
-        seed=None,
-        extra_body={"prompt_cache_key": "x"},
-    )
+#: OpenAI's defaults of the parameters that both endpoints have, and hints to its caches.
+USUAL: dict[str, Any] = {
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "prompt_cache_key": "x",
+    "prompt_cache_options": {"mode": "implicit", "ttl": "30m"},
+    "prompt_cache_retention": "24h",
+    "safety_identifier": "x",
+    "service_tier": "auto",
+    "stream": False,
+    "stream_options": {"include_obfuscation": False},
+    "temperature": 1,
+    "tool_choice": "none",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+}
+USUAL_OF_COMPLETIONS = {
+    **USUAL,
+    "frequency_penalty": 0,
+    "function_call": "none",
+    "functions": [],
+    "logit_bias": {},
+    "logprobs": False,
+    "modalities": ["text"],
+    "n": 1,
+    "presence_penalty": 0.0,
+    "response_format": {"type": "text"},
+    "stop": [],
+    "store": False,
+    "verbosity": "medium",
+}
+USUAL_OF_RESPONSES = {
+    **USUAL,
+    "access_programs": {"cyber": "standard"},
+    "background": False,
+    "background_options": {"completion_window": "soonest"},
+    "context_management": [],
+    "image": {"context_compression": "auto"},
+    "include": [],
+    "prompt_cache_options": {"prewarm": False, "comparison_response_id": None},
+    "reasoning": {"context": "auto", "effort": None, "summary": None},
+    "store": True,
+    "text": {"format": {"type": "text"}, "verbosity": "medium"},
+    "truncation": "disabled",
+}
+
+
+def nulls_of(parameters: Any, *needed: str) -> dict[str, None]:
+    """Null for all parameters of an endpoint, as the package has them, but those that it needs."""
+    return dict.fromkeys(parameters.__annotations__.keys() - set(needed))
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [USUAL_OF_COMPLETIONS, nulls_of(CompletionCreateParamsStreaming, "model", "messages")],
+    ids=["defaults", "nulls"],
+)
+def test_what_happens_anyway_may_be_asked_of_a_completion(client, usual):
+    reply = client.chat.completions.create(model="speaks", messages=HELLO, extra_body=usual)
     assert reply.choices[0].message.content == "You said hello there"
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [USUAL_OF_RESPONSES, nulls_of(ResponseCreateParamsStreaming, "model", "input")],
+    ids=["defaults", "nulls"],
+)
+def test_what_happens_anyway_may_be_asked_of_a_response(client, usual):
+    reply = client.responses.create(model="speaks", input="hello there", extra_body=usual)
+    assert reply.output_text == "You said hello there"
+
+
+def test_the_defaults_are_parameters_of_the_package():
+    assert not USUAL_OF_COMPLETIONS.keys() - CompletionCreateParamsStreaming.__annotations__.keys()
+    assert not USUAL_OF_RESPONSES.keys() - ResponseCreateParamsStreaming.__annotations__.keys()
 
 
 def test_a_graph_without_messages_is_refused(client):
@@ -377,6 +460,9 @@ def test_a_streamed_response_that_fails_says_so(client):
     ("more", "sentence"),
     [
         ({"background": True}, "background"),
+        ({"reasoning": {"effort": "low"}}, "reasoning: the context schema"),
+        ({"text": {"verbosity": "low"}}, "text: the context schema"),
+        ({"truncation": "auto"}, "truncation: the context schema"),
         ({"conversation": "c1"}, "conversation: name a thread"),
         ({"input": [{"type": "reasoning", "summary": []}]}, "items of type 'reasoning'"),
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input_text"),
