@@ -24,7 +24,7 @@ from a2a.utils.errors import (
 )
 from google.protobuf.json_format import MessageToDict, ParseDict
 
-from tests.support.doors import KEY
+from tests.support.doors import KEY, NO_CALLS
 
 pytestmark = pytest.mark.acceptance
 
@@ -201,3 +201,17 @@ async def test_errors_are_those_of_the_protocol(doors_server, http):
     assert code({"id": 1}) == -32600
     answer = http.post("/a2a/nobody", json={**call, "method": "message/send", "params": {}})
     assert answer.json()["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize(("body", "number"), NO_CALLS)
+def test_a_body_that_is_no_call_is_told_as_such(http, body, number):
+    answer = http.post("/a2a/speaks", content=body, headers={"content-type": "application/json"})
+    told = answer.json()
+    assert (told["jsonrpc"], told["id"], told["error"]["code"]) == ("2.0", None, number)
+
+
+def test_a_body_of_another_type_is_told_as_such(http):
+    answer = http.post("/a2a/speaks", content=b"{}", headers={"content-type": "text/plain"})
+    told = answer.json()["error"]
+    assert told["code"] == -32600
+    assert "Content-Type: application/json" in told["message"]

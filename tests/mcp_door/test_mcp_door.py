@@ -15,7 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from headrace.doors.json_rpc import RpcError, rpc_call
 from headrace.mcp_door.versions import is_modern
-from tests.support.doors import KEY
+from tests.support.doors import KEY, NO_CALLS
 
 HELLO = {"messages": [{"role": "user", "content": "hello there"}]}
 _META = "io.modelcontextprotocol/"
@@ -139,6 +139,22 @@ def test_errors_are_those_of_json_rpc(http, doors_server):
     told = "The API key in the header Authorization is not known here."
     assert stranger.json()["error"]["message"] == told
     assert 'error="invalid_token"' in stranger.headers["www-authenticate"]
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("body", "number"), NO_CALLS)
+def test_a_body_that_is_no_call_is_told_as_such(http, body, number):
+    answer = http.post("/mcp", content=body, headers={"content-type": "application/json"})
+    told = answer.json()
+    assert (answer.status_code, told["id"], told["error"]["code"]) == (400, None, number)
+
+
+@pytest.mark.acceptance
+def test_a_body_of_another_type_is_told_as_such(http):
+    answer = http.post("/mcp", content=b"{}", headers={"content-type": "text/plain"})
+    told = answer.json()["error"]
+    assert (answer.status_code, told["code"]) == (400, -32600)
+    assert "Content-Type: application/json" in told["message"]
 
 
 @pytest.mark.acceptance

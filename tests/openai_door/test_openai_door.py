@@ -11,7 +11,7 @@ import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 
-from tests.support.doors import KEY
+from tests.support.doors import KEY, NO_CALLS
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -340,6 +340,16 @@ def test_strangers_are_refused_as_openai_does(doors_server):
         client.chat.completions.create(model="speaks", messages=HELLO)
     assert told_of(said)["type"] == "authentication_error"
     assert said.value.code == "unauthenticated"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize("body", [body for body, _ in NO_CALLS])
+def test_a_body_that_is_no_request_is_refused_as_openai_does(http, path, body):
+    answer = http.post(path, content=body, headers={"content-type": "application/json"})
+    told = answer.json()["error"]
+    assert (answer.status_code, told["type"], told["param"]) == (400, "invalid_request_error", None)
+    assert told["code"] in ("invalid_request", "malformed_json")
+    assert told["message"]
 
 
 def test_an_idempotency_key_makes_one_run(client, http):

@@ -11,6 +11,12 @@ from tests.support.live import LiveServer, live_server
 KEY = "a-key-for-all-doors"
 GRAPHS = Path(__file__).parent / "graphs" / "doors.py"
 NAMES = ("speaks", "calls", "looks", "tones", "counts", "asks", "fails", "waits", "topics")
+#: Bodies that are no call of JSON-RPC, and the numbers of the errors that they get.
+NO_CALLS = (
+    *((body, -32600) for body in ("null", "[]", "{}", "1", "1.5", '"ping"', "true", "[[[]]]")),
+    ('[{"jsonrpc": "2.0", "id": 1, "method": "ping"}]', -32600),
+    *((body, -32700) for body in ("", " ", "{", "nul", "NaN", '{"id": 1,}', "'x'")),
+)
 
 
 def manifest_in(folder: Path, **http: object) -> Path:

@@ -33,7 +33,7 @@ from headrace.doors.json_rpc import (
     rpc_error,
     rpc_result,
 )
-from headrace.doors.responses import door_caller, door_stream, let_others_begin, note_id, noted_id
+from headrace.doors.responses import door_caller, door_stream, let_others_begin, noted_id, take_body
 from headrace.edge.departures import ClientLeft
 from headrace.edge.door_routes import DoorRoute
 from headrace.edge.gates import lasting
@@ -88,14 +88,14 @@ PathAgentId = Annotated[
 @lasting
 async def answer_a2a(
     assistant_id: PathAgentId,
-    body: Annotated[Any, Body()],
     principal: CurrentPrincipal,
     service: Service,
     key: IdempotencyKey,
     request: Request,
+    body: Annotated[Any, Body()] = None,
 ) -> Response:
     """Send a call of the agent-to-agent protocol (A2A) to an assistant."""
-    note_id(request, body)
+    await take_body(request, body)
     try:
         call = rpc_call(body)
         _refuse_version(request.headers.get(_VERSION_HEADER))

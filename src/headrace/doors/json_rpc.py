@@ -51,6 +51,11 @@ def rpc_call(body: Any) -> RpcCall:
     """
     :raises RpcError: the body is no call; several calls in one body are none either.
     """
+    if isinstance(body, bytes):
+        raise RpcError(
+            INVALID_REQUEST,
+            "Send the body as JSON with the header Content-Type: application/json.",
+        )
     if not isinstance(body, Mapping) or body.get("jsonrpc") != "2.0":
         raise RpcError(
             INVALID_REQUEST, 'Send one JSON-RPC call: an object with "jsonrpc": "2.0" and a method.'

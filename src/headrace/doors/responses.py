@@ -12,7 +12,7 @@ from headrace.doors.json_rpc import id_of
 from headrace.edge.request_traces import trace_of
 from headrace.edge.requests import end_turn
 from headrace.edge.state import configurable_headers, request_id_of
-from headrace.errors import RequestError
+from headrace.errors import MalformedJSON, RequestError
 from headrace.events.event import Event
 from headrace.events.reader import CutReason, Ending, EventReader, FollowingStopped
 from headrace.events.reader_buffers import BrokenOff, Cut
@@ -121,8 +121,14 @@ def ending_stream(
     return told_response(run, request, body, on_disconnect="cancel")
 
 
-def note_id(request: Request, body: Any) -> None:
-    """The body of the request is read: from now on refusals repeat its id."""
+async def take_body(request: Request, body: Any) -> None:
+    """The body of the request is read: from now on refusals repeat its id.
+
+    :raises MalformedJSON: there is no body.
+    """
+    # None is JSON's null too, which is a body, though not that of a call.
+    if body is None and not await request.body():
+        raise MalformedJSON("The request has no body; send a JSON-RPC call.")
     request.state.headrace_rpc_id = id_of(body)
 
 

@@ -19,7 +19,13 @@ from headrace.doors.json_rpc import (
     rpc_error,
     rpc_result,
 )
-from headrace.doors.responses import door_caller, ending_stream, let_others_begin, note_id, noted_id
+from headrace.doors.responses import (
+    door_caller,
+    ending_stream,
+    let_others_begin,
+    noted_id,
+    take_body,
+)
 from headrace.edge.departures import ClientLeft
 from headrace.edge.door_routes import DoorRoute
 from headrace.edge.gates import lasting
@@ -67,15 +73,15 @@ Service = Annotated[McpService, provided(McpService)]
 @router.post("/mcp", response_class=Response)
 @lasting
 async def answer_mcp(
-    body: Annotated[Any, Body()],
     principal: CurrentPrincipal,
     service: Service,
     key: IdempotencyKey,
     request: Request,
+    body: Annotated[Any, Body()] = None,
 ) -> Response:
     """Send a call of the Model Context Protocol. Each assistant is a tool."""
     modern = names_newer(request.headers)
-    note_id(request, body)
+    await take_body(request, body)
     try:
         call = rpc_call(body)
         modern = is_modern(call, request.headers)
