@@ -17,6 +17,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.acceptance
 
 HELLO: Any = [{"role": "user", "content": "hello there"}]
+CALL: Any = {"id": "call-1", "type": "function", "function": {"name": "x", "arguments": "{}"}}
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,13 @@ def test_a_call_for_the_client_comes_back_and_its_result_goes_in(client):
     assert again.choices[0].finish_reason == "stop"
 
 
+def test_a_tool_may_bring_an_empty_text(client):
+    result = {"role": "tool", "tool_call_id": "call-1", "content": ""}
+    sent = [*HELLO, {"role": "assistant", "tool_calls": [CALL]}, result]
+    reply = client.chat.completions.create(model="counts", messages=sent)
+    assert reply.choices[0].message.content == "human:hello there ai: tool:"
+
+
 def test_a_stream_brings_the_call_for_the_client(client):
     with client.chat.completions.stream(model="calls", messages=HELLO) as stream:
         whole = stream.get_final_completion()
@@ -211,6 +219,9 @@ def test_a_usual_value_reaches_the_graph_that_has_another_default(client, http):
         ({"messages": [{"role": "narrator", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": ""}]}, "messages.0.content"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "tool_call_id"),
+        ({"messages": [{"role": "tool", "tool_call_id": "x"}]}, "messages.0.content"),
+        ({"messages": [{**HELLO[0], "tool_call_id": "x"}]}, "messages.0.tool_call_id: only"),
+        ({"messages": [{**HELLO[0], "tool_calls": [CALL]}]}, "messages.0.tool_calls: only"),
     ],
 )
 def test_what_would_have_no_effect_is_refused_with_a_sentence(client, more, sentence):

@@ -58,14 +58,23 @@ def _of_message(place: int, message: CompletionMessage) -> GraphMessage:
         if message.tool_call_id is None:
             raise InvalidRequest(f"{where}.tool_call_id: send the id of the call that it answers")
         made["tool_call_id"] = message.tool_call_id
+    elif message.tool_call_id is not None:
+        raise InvalidRequest(f"{where}.tool_call_id: only a message of the tool answers a call")
     if message.tool_calls:
+        if message.role != "assistant":
+            raise InvalidRequest(f"{where}.tool_calls: only the assistant calls tools")
         made["tool_calls"] = [
             _call(f"{where}.tool_calls", one.id, one.function.name, one.function.arguments)
             for one in message.tool_calls
         ]
-    elif not message.content and message.role != "assistant":
+    elif not message.content and not _may_be_empty(message):
         raise InvalidRequest(f"{where}.content: send what the {message.role} says")
     return made
+
+
+def _may_be_empty(message: CompletionMessage) -> bool:
+    # Many tools bring an empty text.
+    return message.role == "assistant" or (message.role == "tool" and message.content is not None)
 
 
 def _call(where: str, call_id: str, name: str, arguments: str) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class ModelNotFound(NotFound):
 
 
 class ResponseNotFound(NotFound):
-    """There is no such response; one with ``store: false`` is not kept."""
+    """There is no such response; one with store: false is not kept."""
 
     code = "response_not_found"
 
