@@ -196,11 +196,32 @@ async def test_errors_are_those_of_the_protocol(doors_server, http):
     assert code({**call, "method": "message/send", "params": {}}) == -32602
     assert code({**call, "method": "nothing/there"}) == -32601
     assert code({**call, "method": "ListTasks"}) == -32004
+    assert code({**call, "method": "agent/getAuthenticatedExtendedCard"}) == -32004
     assert code({**call, "method": "tasks/pushNotificationConfig/set"}) == -32003
     assert code({**call, "method": "GetTask"}, **{"a2a-version": "9.0"}) == -32009
     assert code({"id": 1}) == -32600
     answer = http.post("/a2a/nobody", json={**call, "method": "message/send", "params": {}})
     assert answer.json()["error"]["code"] == -32602
+
+
+TEXT = {"kind": "text", "text": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("part", "configuration", "number", "sentence"),
+    [
+        ({**TEXT, "file": {"uri": "http://x/a.png"}}, {}, -32005, "parts.0: this agent takes text"),
+        ({**TEXT, "data": {"a": 1}}, {}, -32602, "parts.0: send text and data as two parts"),
+        (TEXT, {"returnImmediately": "false"}, -32602, "configuration.returnImmediately: send"),
+        (TEXT, {"blocking": "no"}, -32602, "configuration.blocking: send true or false"),
+    ],
+)
+def test_what_would_be_dropped_or_misread_is_refused(http, part, configuration, number, sentence):
+    message = {"messageId": "m", "role": "user", "parts": [part]}
+    params = {"message": message, "configuration": configuration}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": params}
+    told = http.post("/a2a/speaks", json=call).json()["error"]
+    assert (told["code"], sentence in told["message"]) == (number, True)
 
 
 @pytest.mark.parametrize(("body", "number"), NO_CALLS)

@@ -61,7 +61,12 @@ _METHODS: Mapping[str, tuple[str, Version]] = {
     "CancelTask": ("cancel", "1.0"),
     "SubscribeToTask": ("follow", "1.0"),
 }
-_UNSUPPORTED = ("ListTasks", "tasks/list", "GetExtendedAgentCard")
+_UNSUPPORTED = (
+    "ListTasks",
+    "tasks/list",
+    "GetExtendedAgentCard",
+    "agent/getAuthenticatedExtendedCard",
+)
 _KNOWN_VERSIONS = ("0.3", "1.0")
 _VERSION_HEADER = "a2a-version"
 

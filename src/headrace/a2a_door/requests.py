@@ -77,8 +77,8 @@ def sent_message(params: Mapping[str, Any]) -> SentMessage:
         _parts(message.get("parts")),
         _id(message, "contextId", "params.message"),
         _id(message, "taskId", "params.message"),
-        waits=configuration.get("blocking") is not False
-        and not configuration.get("returnImmediately"),
+        waits=_yes_or_no(configuration, "blocking") is not False
+        and not _yes_or_no(configuration, "returnImmediately"),
         history_length=history_length(configuration),
     )
 
@@ -95,6 +95,13 @@ def _refuse_configuration(configuration: Mapping[str, Any]) -> None:
         raise a2a_error(
             UNSUPPORTED_CONTENT, "This agent answers with text/plain or application/json."
         )
+
+
+def _yes_or_no(configuration: Mapping[str, Any], name: str) -> bool | None:
+    given = configuration.get(name)
+    if not isinstance(given, bool | None):
+        raise RpcError(INVALID_PARAMS, f"params.configuration.{name}: send true or false")
+    return given
 
 
 def history_length(given: Mapping[str, Any]) -> int | None:
@@ -148,11 +155,13 @@ def _parts(given: Any) -> list[Part]:
 def _part(where: str, part: Any) -> Part:
     if not isinstance(part, Mapping):
         raise RpcError(INVALID_PARAMS, f"{where}: send an object")
+    if any(part.get(name) is not None for name in ("file", "url", "raw")):
+        raise a2a_error(UNSUPPORTED_CONTENT, f"{where}: this agent takes text and data, no files")
     if isinstance(part.get("text"), str):
+        if part.get("data") is not None:
+            raise RpcError(INVALID_PARAMS, f"{where}: send text and data as two parts")
         return str(part["text"])
     if "data" in part:
         data: Part = part["data"]
         return data
-    if {"file", "url", "raw"} & part.keys():
-        raise a2a_error(UNSUPPORTED_CONTENT, f"{where}: this agent takes text and data, no files")
     raise RpcError(INVALID_PARAMS, f"{where}: send a text or data")
