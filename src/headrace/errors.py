@@ -69,7 +69,7 @@ A few rooms add subclasses of their own. ::
     │       ├── IndexChanged           503
     │       └── Draining               503
     ├── StartupRefusal                      the process does not start: code, what, where, remedy
-    ├── SlotTaken                           the slot of a cron has its run already
+    ├── SlotTaken                           the slot of a cron is not free: no run was made
     ├── LeaseLost                           this process no longer owns the run
     ├── RunEventsExceeded                   the run ends as error: it has sent too many events
     └── TokenBudgetExceeded                 the run ends as error: its models may use no more tokens
@@ -328,7 +328,9 @@ class TooManyQueuedRuns(TooManyRequests):
 
 
 class SlotTaken(HeadraceError):
-    """The slot of a cron has its run already, or the cron was changed or deleted."""
+    """The slot of a cron has its run already, or another transaction has locked the cron, or it was
+    changed or deleted.
+    """
 
 
 class LeaseLost(HeadraceError):

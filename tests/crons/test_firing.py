@@ -1,10 +1,11 @@
 """Due crons make their runs: once for each slot, over all processes, whatever comes between."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
@@ -21,7 +22,7 @@ from tests.support.database import open_pool
 from tests.support.graphs.graphs import agent, boom, make_slow
 from tests.support.pair import open_states
 from tests.support.runs import run_request
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, wait_until
 
 GRAPHS = {"agent": agent, "slow": make_slow(), "boom": boom}
 
@@ -315,6 +316,63 @@ async def test_a_run_belongs_to_the_owner_of_its_cron(database, database_url):
         ]
         stranger = Principal("eve", tenant="other")
         assert await one.crons.count(stranger, CronFilter()) == 0
+
+
+@contextmanager
+def locked_when_taken(database, url, cron_id):
+    """Another transaction locks the cron just before its run is made; then its own block begins.
+
+    Until the cron is locked, its process cannot read the assistant.
+    """
+    with psycopg.connect(url) as holder, psycopg.connect(url) as change:
+        holder.execute("LOCK TABLE assistants IN ACCESS EXCLUSIVE MODE")
+        slot = make_due(database, cron_id)
+        wait_until(lambda: row_of(database, cron_id)[1] > slot + timedelta(seconds=5))
+        change.execute("SELECT FROM crons WHERE cron_id = %s FOR NO KEY UPDATE", (cron_id,))
+        holder.rollback()
+        yield change
+
+
+@pytest.fixture
+async def locked(database, database_url):
+    """A cron that was taken and is locked; another process looks at it again after 10 s."""
+    groups = {"count": 1, "retry_seconds": 10, "poll_seconds": 0.05}
+    async with opened(database_url, **groups) as (one,):
+        made = await one.assistants.create(ANONYMOUS, AssistantCreate(graph_id="agent"))
+        cron = await create_cron(one.crons, str(made.assistant_id), on_run_completed="keep")
+        with ExitStack() as stack:
+            lock = locked_when_taken(database, database_url, cron.cron_id)
+            change = await asyncio.to_thread(stack.enter_context, lock)
+            # By then its process has tried to make the run.
+            await asyncio.sleep(0.3)
+            yield cron, change
+
+
+async def test_a_slot_whose_cron_was_locked_gets_its_run_soon_after(database, locked):
+    cron, change = locked
+    assert runs_of(database, cron.cron_id) == []
+    change.rollback()
+    await eventually(lambda: runs_of(database, cron.cron_id), seconds=2)
+    await asyncio.sleep(0.3)
+    assert len(runs_of(database, cron.cron_id)) == 1
+
+
+async def test_a_slot_that_got_its_run_under_the_lock_gets_no_other(database, locked):
+    cron, change = locked
+    change.execute("UPDATE crons SET next_run_date = %s, look_at = %s", (cron.next_run_date,) * 2)
+    change.commit()
+    await asyncio.sleep(0.5)
+    assert runs_of(database, cron.cron_id) == []
+    assert row_of(database, cron.cron_id)[:2] == (cron.next_run_date, cron.next_run_date)
+
+
+async def test_a_run_under_a_lock_does_what_the_change_said(database, locked):
+    cron, change = locked
+    change.execute("UPDATE crons SET payload = payload || %s", (Jsonb({"metadata": {"a": 1}}),))
+    change.commit()
+    await eventually(lambda: runs_of(database, cron.cron_id), seconds=2)
+    found = database.execute("SELECT metadata->>'a' FROM runs").fetchall()
+    assert found == [("1",)]
 
 
 async def test_a_process_that_drains_makes_no_runs(database, database_url):

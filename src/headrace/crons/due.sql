@@ -17,6 +17,28 @@ RETURNING crons.cron_id, crons.tenant, crons.owner, crons.caller, crons.auth, cr
   crons.thread_id, crons.schedule, crons.timezone, crons.end_time, crons.on_run_completed,
   crons.payload, crons.headers, crons.next_run_date AS slot, clock_timestamp() AS now
 
+-- name: wake_free
+-- Finds those of the given crons whose slots still have no runs. Lets each of them be looked at now,
+-- and returns it as woken, unless another transaction has locked it: nothing waits for that.
+WITH given AS (
+  SELECT * FROM unnest(%(cron_ids)s::uuid[], %(slots)s::timestamptz[]) AS given (cron_id, slot)
+), waiting AS MATERIALIZED (
+  SELECT crons.cron_id FROM given
+  JOIN crons ON crons.cron_id = given.cron_id AND crons.next_run_date = given.slot
+  WHERE crons.enabled
+), free AS MATERIALIZED (
+  SELECT crons.cron_id FROM given
+  JOIN crons ON crons.cron_id = given.cron_id AND crons.next_run_date = given.slot
+  WHERE crons.enabled
+  FOR NO KEY UPDATE OF crons SKIP LOCKED
+), woken AS (
+  UPDATE crons SET look_at = clock_timestamp()
+  WHERE crons.cron_id = ANY (ARRAY(SELECT free.cron_id FROM free))
+  RETURNING crons.cron_id
+)
+SELECT waiting.cron_id, waiting.cron_id IN (SELECT woken.cron_id FROM woken) AS woken
+FROM waiting
+
 -- name: seconds_to_next
 SELECT extract(epoch FROM look_at - clock_timestamp())::float8 AS seconds
 FROM crons

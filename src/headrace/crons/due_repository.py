@@ -1,6 +1,6 @@
 """Due crons in the database, of all tenants: for the process that makes their runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -67,6 +67,16 @@ class DueCronRepository:
         rows = await self._fixed("seconds_to_next", {})
         seconds: float | None = rows[0]["seconds"] if rows else None
         return seconds
+
+    async def wake(self, slots: Mapping[UUID, datetime]) -> dict[UUID, bool]:
+        """Let crons be looked at now, unless another transaction has locked them.
+
+        :param slots: the slot of each cron.
+        :returns: the crons whose slots still have no runs, and whether each was woken.
+        """
+        values = {"cron_ids": list(slots), "slots": list(slots.values())}
+        with translated_faults():
+            return dict(await indexed_rows(self._pool, self._sql["wake_free"], values))
 
     async def skip(self, slot: CronSlot) -> bool:
         """Move a cron to its next slot without a run. False if it has moved or changed already."""

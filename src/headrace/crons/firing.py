@@ -4,11 +4,15 @@ A look takes due crons for a while, so that no two processes work on one of them
 promises nothing, because a process may stand still. The promise is in the transaction that makes a
 run: it moves the cron to the next slot, and makes nothing if the cron has moved already. So a slot
 gets one run at most, and a cron whose process dies is taken again.
+
+That transaction waits for no lock: another process may be making the run, or a caller changes the
+cron. So a slot that was not free may still wait for its run. The next looks find that out.
 """
 
 import asyncio
 from datetime import UTC, datetime
 from time import monotonic
+from uuid import UUID
 
 import structlog
 
@@ -40,6 +44,8 @@ _log = structlog.stdlib.get_logger("headrace.crons")
 _AT_ONCE = 4
 #: The shortest pause between two looks, unless there are more crons than one look takes.
 _LEAST_PAUSE_SECONDS = 0.05
+#: A slot that was not free is looked at again after so long: locks of crons are short.
+_LOCKED_PAUSE_SECONDS = 0.1
 #: A slot whose run is refused, or fails to be made, is tried again for so long; then it is skipped.
 _REFUSED_SECONDS = 60.0
 
@@ -67,6 +73,8 @@ class CronFiring:
         self._header_rules = header_rules or HeaderRules()
         self._changed = Signal()
         self._places = asyncio.Semaphore(_AT_ONCE)
+        #: Crons whose slots were not free, and since when.
+        self._not_free: dict[UUID, tuple[DueCron, float]] = {}
 
     def start(self, tasks: Tasks) -> None:
         """Look for due crons from now on."""
@@ -89,6 +97,8 @@ class CronFiring:
 
         :raises Unavailable: the database does not answer. Runs that were not made are made later.
         """
+        if self._not_free:
+            await self._wake_free()
         limit = self._settings.firings_per_look
         due = await self._repository.take(limit=limit, seconds=self._settings.retry_seconds)
         if due:
@@ -98,8 +108,30 @@ class CronFiring:
             return 0.0
         seconds = await self._repository.seconds_to_next()
         if seconds is None:
-            return self._settings.poll_seconds
+            seconds = self._settings.poll_seconds
+        if self._not_free:
+            seconds = min(seconds, _LOCKED_PAUSE_SECONDS)
         return max(_LEAST_PAUSE_SECONDS, seconds)
+
+    async def _wake_free(self) -> None:
+        """Tell slots whose crons were locked from those that have their runs.
+
+        Crons whose locks are gone are due now. If a lock stays, the usual retry takes over.
+        """
+        found = await self._repository.wake(
+            {cron_id: due.slot for cron_id, (due, _) in self._not_free.items()}
+        )
+        for cron_id, (due, since) in list(self._not_free.items()):
+            waited = monotonic() - since
+            if cron_id not in found:
+                self._metrics.count_unfired("taken")
+            elif found[cron_id]:
+                _log.info("cron_was_locked", **_names(due), waited_seconds=round(waited, 3))
+            elif waited < self._settings.retry_seconds:
+                continue
+            else:
+                self._postponed(due, "locked")
+            del self._not_free[cron_id]
 
     async def _fire_in_place(self, due: DueCron) -> None:
         async with self._places:
@@ -115,7 +147,7 @@ class CronFiring:
             slot = _slot_of(due)
             run = await self._make_run(due, slot)
         except SlotTaken:
-            self._metrics.count_unfired("taken")
+            self._not_free[due.cron_id] = due, began
         except (Unavailable, TooManyRequests) as fault:
             self._postponed(due, fault.code)
         except (AssistantNotFound, ThreadNotFound, NoSuchSchedule) as error:

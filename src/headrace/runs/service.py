@@ -97,7 +97,7 @@ class RunService:
         :param key: a retry with this key gets the run that the first try has made.
         :param headers: headers of the request; the graph finds them in ``configurable``.
         :param slot: of the cron that makes the run. The run is queued.
-        :raises SlotTaken: the slot has its run, or the cron has changed: nothing was made.
+        :raises SlotTaken: the slot has its run, or its cron is locked or changed: nothing was made.
         :raises BadRequest, InvalidRequest, NotFound, Conflict, TooManyQueuedRuns: nothing was
             started.
         :raises Unavailable: perhaps the run was made; if so, it is executed. A retry with the key

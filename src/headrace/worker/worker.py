@@ -175,7 +175,7 @@ class Worker:
         :raises AssistantChanged: the assistant is not the one that the request was made from.
         :raises RunForgotten: an earlier try has created the run, and it is deleted.
         :raises TooManyQueuedRuns: too many runs of its caller wait already.
-        :raises SlotTaken: its cron has made the run of the slot already, or has changed.
+        :raises SlotTaken: its cron has made the run of the slot already, is locked, or has changed.
         :raises Unavailable: this process cannot start or queue the run, or does not know whether it
             did. If the run was committed, it is executed.
         """
