@@ -163,6 +163,27 @@ async def test_a_change_is_checked_with_what_stays(client):
     assert (await client.get(path)).json() == cron
 
 
+async def test_the_query_may_name_the_deadline_of_its_runs(client):
+    thread_id = (await client.post("/threads", json={})).json()["thread_id"]
+    query = {"deadline_seconds": 5}
+    for path in ("/runs/crons", f"/threads/{thread_id}/runs/crons"):
+        for body in ({}, {"deadline_seconds": 5}, {"deadline_seconds": None}):
+            answer = await client.post(path, params=query, json={**DAILY, **body})
+            assert answer.json()["payload"]["deadline_seconds"] == 5
+        refused = await client.post(path, params=query, json={**DAILY, "deadline_seconds": 6})
+        assert (refused.status_code, "body and query differ" in refused.text) == (422, True)
+        for value in (0, "soon", 10**6):
+            refused = await client.post(path, params={"deadline_seconds": value}, json=DAILY)
+            assert (refused.status_code, "deadline_seconds" in refused.text) == (422, True)
+    path = f"/runs/crons/{answer.json()['cron_id']}"
+    changed = await client.patch(path, params={"deadline_seconds": 7}, json={"metadata": {"a": 1}})
+    assert changed.json()["payload"]["deadline_seconds"] == 7
+    refused = await client.patch(path, params=query, json={"deadline_seconds": 6})
+    assert (refused.status_code, "body and query differ" in refused.text) == (422, True)
+    kept = await client.patch(path, json={"metadata": {"a": 2}})
+    assert kept.json()["payload"]["deadline_seconds"] == 7
+
+
 async def test_crons_are_found_in_pages(client):
     thread_id = (await client.post("/threads", json={})).json()["thread_id"]
     crons = [await made(client, metadata={"n": n}, enabled=n != 2) for n in range(4)]

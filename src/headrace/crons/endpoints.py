@@ -27,6 +27,8 @@ from headrace.edge.request_keys import IdempotencyKey
 from headrace.edge.responses import held_response, json_response
 from headrace.edge.routing import new_router
 from headrace.edge.state import configurable_headers, provided
+from headrace.runs.endpoints import DeadlineSeconds
+from headrace.runs.schemas import with_deadline
 from headrace.threads.endpoints import PathThreadId
 
 PathCronId = Annotated[str, Path(max_length=255)]
@@ -45,10 +47,11 @@ async def create_cron(
     crons: Crons,
     key: IdempotencyKey,
     request: Request,
+    deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a cron: a schedule whose runs get threads of their own."""
     headers = configurable_headers(request)
-    principal, body = await _to_create(access, None, body)
+    principal, body = await _to_create(access, None, with_deadline(body, deadline))
     row = await crons.create(principal, None, body, headers=headers, key=key)
     return json_response(cron_json(row))
 
@@ -61,10 +64,11 @@ async def create_cron_for_thread(
     crons: Crons,
     key: IdempotencyKey,
     request: Request,
+    deadline: DeadlineSeconds = None,
 ) -> Response:
     """Create a cron whose runs share a thread. It is deleted with the thread."""
     headers = configurable_headers(request)
-    principal, body = await _to_create(access, thread_id, body)
+    principal, body = await _to_create(access, thread_id, with_deadline(body, deadline))
     row = await crons.create(principal, thread_id, body, headers=headers, key=key)
     return json_response(cron_json(row))
 
@@ -125,7 +129,12 @@ async def get_cron(cron_id: PathCronId, principal: CronReader, crons: Crons) -> 
 @router.patch("/runs/crons/{cron_id}", response_model=Cron)
 @repeatable
 async def update_cron(
-    cron_id: PathCronId, body: CronPatch, access: CurrentAccess, crons: Crons, request: Request
+    cron_id: PathCronId,
+    body: CronPatch,
+    access: CurrentAccess,
+    crons: Crons,
+    request: Request,
+    deadline: DeadlineSeconds = None,
 ) -> Response:
     """Change a cron: the schedule, what runs, or whether it runs.
 
@@ -134,6 +143,7 @@ async def update_cron(
     Headers of the owner that reach runs replace those that the cron keeps.
     """
     headers = configurable_headers(request)
+    body = with_deadline(body, deadline)
     sent = body.model_dump(exclude_unset=True)
     left = deepcopy(sent)
     principal, body = await access.to_send("crons", "update", body, ("schedule",), payload=left)

@@ -1,7 +1,7 @@
 """Runs in requests and answers."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 from uuid import UUID
 
 from pydantic import (
@@ -138,13 +138,16 @@ class RunCreate(BaseModel):
         return self
 
 
+Body = TypeVar("Body", bound=RunCreate)
+
+
 class ThreadRunCreate(RunCreate):
     """A run that is followed with the streaming protocol v3."""
 
     protocol: ClassVar[Literal["v3"] | None] = "v3"
 
 
-def with_deadline(body: RunCreate, seconds: float | None) -> RunCreate:
+def with_deadline(body: Body, seconds: float | None) -> Body:
     """The body with the deadline that the query of its request names.
 
     :raises InvalidRequest: the body names another one.
