@@ -3,9 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from time import process_time
+from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.crons.schedules import NoSuchSchedule, Schedule
@@ -18,6 +19,17 @@ def slots(text: str, zone: str | None, since: datetime, count: int) -> list[str]
         slot = schedule.after(moment)
         assert slot is not None
         found.append(f"{slot:%m-%d %H:%M}")
+        moment = slot
+    return found
+
+
+def shown_slots(text: str, zone: ZoneInfo, since: datetime, count: int) -> list[str]:
+    """As :func:`slots`, but as the clock of the zone shows them."""
+    schedule, moment, found = Schedule.read(text, zone.key), since, []
+    for _ in range(count):
+        slot = schedule.after(moment)
+        assert slot is not None
+        found.append(f"{slot.astimezone(zone):%m-%d %H:%M}")
         moment = slot
     return found
 
@@ -94,6 +106,85 @@ def test_a_slot_is_always_later_than_the_one_before(text, zone, seconds):
         assert slot > moment
         assert slot.tzinfo is UTC
         moment = slot
+
+
+@pytest.mark.parametrize("day", ["2026-04-05", "2026-10-04"])
+def test_a_change_of_half_an_hour_takes_no_slot_from_the_day(day):
+    zone = ZoneInfo("Australia/Lord_Howe")
+    midnight = datetime.fromisoformat(day).replace(tzinfo=zone)
+    found = shown_slots("*/10 10 * * *", zone, midnight, 6)
+    assert found == [f"{midnight:%m-%d} 10:{minute}0" for minute in range(6)]
+
+
+#: Days at which clocks change: by an hour, two hours or half an hour, at midnight, by a whole day;
+#: and one of a zone whose clock does not change.
+CHANGES = [
+    ("Australia/Lord_Howe", "2026-04-05"),
+    ("Australia/Lord_Howe", "2026-10-04"),
+    ("Antarctica/Troll", "2026-03-29"),
+    ("Antarctica/Troll", "2026-10-25"),
+    ("Asia/Kolkata", "2026-03-29"),
+    ("America/New_York", "2026-03-08"),
+    ("America/New_York", "2026-11-01"),
+    ("Europe/London", "2026-03-29"),
+    ("Europe/London", "2026-10-25"),
+    ("America/Sao_Paulo", "2018-02-18"),
+    ("America/Sao_Paulo", "2018-11-04"),
+    ("Africa/Casablanca", "2026-02-15"),
+    ("Africa/Casablanca", "2026-03-22"),
+    ("America/St_Johns", "2011-03-13"),
+    ("Pacific/Apia", "2011-12-30"),
+    ("Pacific/Apia", "2012-04-01"),
+]
+MINUTES = {"*": range(60), "*/10": range(0, 60, 10), "5": [5], "0,15,45": [0, 15, 45]}
+HOURS = {"*": range(24), "*/3": range(0, 24, 3), "10": [10], "0-3": range(4), "1,2,23": [1, 2, 23]}
+DAYS = {"*": range(1, 32), "30": [30], "1,4,29": [1, 4, 29]}
+
+
+def enumerated(fields: tuple[str, str, str], zone: ZoneInfo, first: datetime, minutes: int):
+    """The slots, by the clock of the zone at each minute, without a search for any."""
+    minute, hour, day = fields
+    steady = minute.startswith("*") or hour.startswith("*")
+    step = timedelta(minutes=1)
+    highest: datetime | None = None
+    for passed in range(-24 * 60, minutes):
+        moment = first + passed * step
+        shown = moment.astimezone(zone).replace(tzinfo=None)
+        # Else the clock has passed these times since the last minute: none, if it shows old ones.
+        since = shown - step if steady or highest is None else highest
+        times = (since + n * step for n in range(1, (shown - since) // step + 1))
+        if passed >= 0 and any(
+            one.minute in MINUTES[minute] and one.hour in HOURS[hour] and one.day in DAYS[day]
+            for one in times
+        ):
+            yield moment
+        highest = max(highest or shown, shown)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.tuples(*map(st.sampled_from, (list(MINUTES), list(HOURS), list(DAYS)))),
+    st.sampled_from(CHANGES),
+    st.integers(-24 * 60, 0),
+    st.data(),
+)
+def test_slots_are_those_of_the_clock_wherever_one_asks_from(fields, change, earlier, data):
+    name, day = change
+    zone, span = ZoneInfo(name), 2 * 24 * 60
+    first = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(minutes=earlier)
+    schedule = Schedule.read(" ".join((*fields, "*", "*")), name)
+    expected = list(enumerated(fields, zone, first, span))
+    moment, stepped = first - timedelta(seconds=1), []
+    end = first + timedelta(minutes=span)
+    while (slot := schedule.after(moment)) is not None and slot < end:
+        stepped.append(slot)
+        moment = slot
+    assert stepped == expected
+    for _ in range(5):
+        asked = first + timedelta(seconds=data.draw(st.integers(0, span * 60 - 1)))
+        later = [slot for slot in expected if slot > asked]
+        found = schedule.after(asked)
+        assert found == later[0] if later else found is None or found >= end
 
 
 @pytest.mark.parametrize(

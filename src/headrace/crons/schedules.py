@@ -1,13 +1,17 @@
 """Schedules: cron expressions in a time zone, and their slots in UTC.
 
 Slots follow the clock of the time zone as Debian's cron does. A time that daylight saving time
-skips is made up for right after the change. A time that comes twice is used once. Schedules that
-repeat within the hour, or each hour, go on as if the clock had not changed.
+skips is made up for right after the change. A time that comes twice is used once. Schedules whose
+minute or hour begins with a star, and those with seconds, have a slot whenever the clock shows one
+of their times: they go on as if the clock had not changed. The library finds these slots on a clock
+that never changes, because it steps by whole hours, and some zones change by half an hour.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 from itertools import pairwise
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,6 +20,9 @@ from cronsim import CronSim, CronSimError
 from headrace.errors import InvalidRequest
 
 _DAY_SECONDS = 86_400
+_SECOND = timedelta(seconds=1)
+#: The clock of a zone changes once at most within this time.
+_BETWEEN_CHANGES = timedelta(hours=12)
 #: Parsing needs a moment in time, whatever moment.
 _ANY_MOMENT = datetime(2000, 1, 1, tzinfo=UTC)
 _EXAMPLE = "'*/5 * * * *' is every 5 minutes"
@@ -79,12 +86,63 @@ class Schedule:
 
         A schedule without slots takes some 0.1 s of processor time.
         """
+        if self._is_steady:
+            return self._steady_after(moment.astimezone(UTC).replace(microsecond=0))
         for found in CronSim(_expression(self.text), moment.astimezone(self.zone)):
             slot = found.astimezone(UTC)
             # In the hour that comes twice, the library begins with the first of the two.
             if slot > moment:
                 return slot
         return None
+
+    @property
+    def _is_steady(self) -> bool:
+        """Whether a slot is whenever the clock shows one of the times, as often as it does."""
+        fields = _expression(self.text).split()
+        return len(fields) == 6 or fields[0].startswith("*") or fields[1].startswith("*")
+
+    def _steady_after(self, moment: datetime) -> datetime | None:
+        """The first slot after ``moment``, searched from one change of the clock to the next."""
+        offset = _offset(self.zone, moment)
+        # The clock shows none of the times between these two.
+        since = moment.replace(tzinfo=None) + offset
+        shown = self._shown_after(since)
+        while shown is not None:
+            slot = (shown - offset).replace(tzinfo=UTC)
+            change = _first_change(self.zone, moment, slot)
+            if change is None:
+                return slot
+            moment, offset = change, _offset(self.zone, change)
+            before = change.replace(tzinfo=None) + offset - _SECOND
+            if not since <= before < shown:
+                since, shown = before, self._shown_after(before)
+        return None
+
+    def _shown_after(self, since: datetime) -> datetime | None:
+        """The first time after ``since`` on a clock that never changes."""
+        return next(CronSim(_expression(self.text), since), None)
+
+
+def _offset(zone: tzinfo, moment: datetime) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta(0)
+
+
+def _has_changed(zone: tzinfo, since: datetime, seconds: int) -> bool:
+    return _offset(zone, since + seconds * _SECOND) != _offset(zone, since)
+
+
+def _first_change(zone: tzinfo, since: datetime, until: datetime) -> datetime | None:
+    """When the clock of a zone changes for the first time after ``since``, if by ``until``."""
+    while since < until:
+        later = min(since + _BETWEEN_CHANGES, until)
+        if _offset(zone, later) != _offset(zone, since):
+            return since + _SECOND * bisect_left(
+                range(int((later - since).total_seconds())),
+                True,
+                key=partial(_has_changed, zone, since),
+            )
+        since = later
+    return None
 
 
 def _least_gap(values: Collection[int], span: int, *, neighbours: Collection[int], of: int) -> int:
