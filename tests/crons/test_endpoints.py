@@ -82,7 +82,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"on_run_completed": "forget"}, 422, "on_run_completed"),
     ({"after_seconds": 5}, 422, "after_seconds: the schedule says"),
     ({"checkpoint_id": str(uuid4())}, 422, "latest checkpoint"),
-    ({"if_not_exists": "create"}, 422, "must exist"),
+    ({"if_not_exists": "create"}, 422, "without one each run gets a new thread"),
     ({"on_completion": "keep"}, 422, "on_run_completed"),
     ({"on_disconnect": "cancel"}, 422, "no client follows"),
     ({"command": {"resume": "yes"}}, 422, "answers no interrupt"),
@@ -140,9 +140,7 @@ async def test_a_change_keeps_what_it_does_not_name(client):
 
 
 REFUSED_CHANGES: list[tuple[dict[str, Any], str]] = [
-    ({"schedule": None}, "schedule"),
     ({"schedule": "bad"}, "Invalid cron schedule"),
-    ({"enabled": None}, "enabled"),
     ({"interrupt_after": ["nobody"]}, "nobody"),
     ({"durability": "sync"}, "contradict"),
     ({"thread_id": str(uuid4())}, "thread_id"),
@@ -161,6 +159,48 @@ async def test_a_change_is_checked_with_what_stays(client):
         assert answer.status_code == 422, answer.text
         assert says in answer.json()["detail"]
     assert (await client.get(path)).json() == cron
+
+
+@pytest.mark.parametrize("name", ["enabled", "schedule", "assistant_id"])
+@pytest.mark.parametrize("nothing", [None, ""])
+async def test_what_no_cron_can_lack_stays_if_it_is_null_or_empty(client, name, nothing):
+    cron = await made(client, enabled=False)
+    answer = await client.patch(f"/runs/crons/{cron['cron_id']}", json={name: nothing})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {**cron, "updated_at": answer.json()["updated_at"]}
+
+
+async def test_a_cron_is_enabled_if_nothing_is_asked_for(client):
+    cron = await made(client, enabled=None)
+    assert (cron["enabled"], "enabled" in cron["payload"]) == (True, False)
+
+
+async def test_a_cron_without_a_slot_can_be_disabled_and_needs_one_to_be_enabled(client):
+    path = f"/runs/crons/{(await made(client))['cron_id']}"
+    for patch in (
+        {"enabled": False, "end_time": "2020-01-01T00:00:00Z"},
+        {"end_time": "2021-01-01T00:00:00Z"},
+        {"schedule": "0 6 * * *"},
+    ):
+        answer = await client.patch(path, json=patch)
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["enabled"], answer.json()["next_run_date"]) == (False, None)
+    refused = await client.patch(path, json={"enabled": True})
+    assert (refused.status_code, "no slot" in refused.json()["detail"]) == (422, True)
+    again = await client.patch(path, json={"enabled": True, "end_time": None})
+    assert "T06:00:00" in again.json()["next_run_date"]
+
+
+async def test_why_a_cron_is_disabled_can_be_selected(client, database):
+    ids = [(await made(client))["cron_id"] for _ in range(2)]
+    database.execute(
+        "UPDATE crons SET enabled = false, disabled_reason = 'gone', look_at = NULL"
+        " WHERE cron_id = %s",
+        (ids[0],),
+    )
+    query = {"select": ["disabled_reason", "enabled"], "sort_order": "asc"}
+    answer = await client.post("/runs/crons/search", json=query)
+    assert answer.json() == [{"disabled_reason": "gone", "enabled": False}, {"enabled": True}]
 
 
 async def test_the_query_may_name_the_deadline_of_its_runs(client):

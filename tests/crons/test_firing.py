@@ -154,9 +154,8 @@ async def test_after_the_end_time_there_are_no_slots(database, database_url):
         assert (ended.next_run_date, ended.metadata_) == (None, {"a": 1})
         off = await one.crons.update(ANONYMOUS, cron.cron_id, CronPatch(enabled=False))
         assert off.next_run_date is None
-        for patch in (CronPatch(enabled=True), CronPatch(end_time=datetime.now(UTC))):
-            with pytest.raises(InvalidRequest, match="no slot"):
-                await one.crons.update(ANONYMOUS, cron.cron_id, patch)
+        with pytest.raises(InvalidRequest, match="no slot"):
+            await one.crons.update(ANONYMOUS, cron.cron_id, CronPatch(enabled=True))
         again = await one.crons.update(ANONYMOUS, cron.cron_id, CronPatch(end_time=None))
         assert again.next_run_date is not None
 

@@ -101,7 +101,8 @@ async def search_crons(
     shown: list[dict[str, Any]] = [cron_json(row) for row in rows]
     if query.select:
         now = datetime.now(UTC)
-        shown = [{field: (one | {"now": now})[field] for field in query.select} for one in shown]
+        whole = [one | {"now": now} for one in shown]
+        shown = [{field: one[field] for field in query.select if field in one} for one in whole]
     return held_response(shown, reading, headers=headers)
 
 

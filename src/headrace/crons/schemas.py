@@ -59,7 +59,12 @@ _REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
         (None, ""),
         "each run starts from the thread's latest checkpoint; leave it out",
     ),
-    ("if_not_exists", (None, "reject"), "the thread of a cron must exist; create it first"),
+    (
+        "if_not_exists",
+        (None, "reject"),
+        "the thread that a cron names must exist, and without one each run gets a new thread; leave"
+        " it out",
+    ),
     ("on_completion", (None,), "send on_run_completed: delete or keep"),
     ("on_disconnect", (None, "continue"), "no client follows the runs of a cron; leave it out"),
 )
@@ -74,6 +79,17 @@ def refuse_fields_of_one_run(body: RunCreate) -> None:
         raise ValueError("command.resume: a cron answers no interrupt; send it with a run")
 
 
+def _without_empty(body: Any, *names: str) -> Any:
+    """The body as if fields that are null or empty had not been sent: they ask for nothing."""
+    if not isinstance(body, Mapping):
+        return body
+    return {
+        name: value
+        for name, value in body.items()
+        if name not in names or not (value is None or value == "")
+    }
+
+
 class CronCreate(RunCreate):
     """A schedule, and what to run at each of its slots. Unknown fields are ignored."""
 
@@ -82,6 +98,11 @@ class CronCreate(RunCreate):
     end_time: Annotated[Moment | None, EmptyIsNone] = None
     enabled: bool = True
     on_run_completed: OnRunCompleted | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_asks_for_something(cls, body: Any) -> Any:
+        return _without_empty(body, "enabled")
 
     @model_validator(mode="after")
     def _fields_of_crons(self) -> "CronCreate":
@@ -94,7 +115,7 @@ class CronCreate(RunCreate):
 
 
 class CronPatch(RunCreate):
-    """Changes to a cron. An omitted field stays as it is, null removes one.
+    """Changes to a cron. An omitted field stays as it is, null removes one that a cron may lack.
 
     ``metadata`` is merged one level deep. ``input``, ``config`` and ``context`` are replaced.
     """
@@ -105,6 +126,11 @@ class CronPatch(RunCreate):
     end_time: Annotated[Moment | None, EmptyIsNone] = None
     enabled: bool = True
     on_run_completed: OnRunCompleted | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_asks_for_something(cls, body: Any) -> Any:
+        return _without_empty(body, "assistant_id", "schedule", "enabled")
 
     @model_validator(mode="after")
     def _fields_of_crons(self) -> "CronPatch":
@@ -150,6 +176,7 @@ CronField = Literal[
     "now",
     "on_run_completed",
     "enabled",
+    "disabled_reason",
 ]
 
 

@@ -36,7 +36,7 @@ class CronSlots:
         """The columns of the next slot, after a patch that changes ``values``.
 
         :raises InvalidRequest: the patch leaves none. A cron that has ended may be changed in other
-            ways.
+            ways, and a disabled one needs no slot.
         """
         text, zone = values.get("schedule", row.schedule), values.get("timezone", row.timezone)
         end_time, enabled = values.get("end_time", row.end_time), values.get("enabled", row.enabled)
@@ -49,7 +49,7 @@ class CronSlots:
             slot = row.next_run_date
         if slot is not None and end_time is not None and slot > end_time:
             slot = None
-        if slot is None and (again or not values.keys().isdisjoint(_OF_SLOTS)):
+        if slot is None and enabled and (again or not values.keys().isdisjoint(_OF_SLOTS)):
             raise _no_slot_left()
         moved: dict[str, Any] = {"next_run_date": slot}
         if not enabled:
