@@ -12,6 +12,7 @@ import pytest
 from tests.support.apps import app_client, settings_for
 from tests.support.crons import YEARLY, make_due, runs_of
 from tests.support.doors import GRAPHS
+from tests.support.hook_receiver import hook_receiver
 from tests.support.waiting import eventually
 
 #: A token is the name of a user, and perhaps its device. Everybody sees each cron.
@@ -46,6 +47,7 @@ def serving(database_url, tmp_path: Path) -> Callable[..., Any]:
                     "graphs": {"speaks": f"{GRAPHS}:speaks"},
                     "auth": {"path": f"{tmp_path}/auth.py:auth"},
                     "http": {"configurable_headers": {"includes": names}},
+                    "webhooks": {"url": {"require_https": False, "disable_loopback": False}},
                 }
             )
         )
@@ -73,13 +75,14 @@ async def ask(serving) -> AsyncIterator[Request]:
         yield asking
 
 
-async def made(ask: Request) -> str:
+async def made(ask: Request, **more: Any) -> str:
     """A cron of Ada, made with two headers; the path that changes it."""
     body = {
         "assistant_id": "speaks",
         "schedule": YEARLY,
         "input": HELLO,
         "on_run_completed": "keep",
+        **more,
     }
     answer = await ask("POST", "/runs/crons", body, x_vault_token="old", x_org_id="1")
     assert answer.status_code == 200, answer.text
@@ -109,6 +112,19 @@ async def seen_by_next_run(database: Any, path: str) -> tuple[dict[str, str], st
 async def test_runs_have_the_headers_of_the_request_that_made_the_cron(ask, database):
     path = await made(ask)
     assert await seen_by_next_run(database, path) == ({"x-vault-token": "old", "x-org-id": "1"}, "")
+
+
+async def test_its_answers_hide_the_headers_and_those_of_its_runs_show_them(ask, database):
+    with hook_receiver() as receiver:
+        path = await made(ask, webhook=receiver.url)
+        cron = (await ask("GET", path, None)).text
+        assert "x-vault-token" not in cron
+        await seen_by_next_run(database, path)
+        await eventually(lambda: receiver.received)
+        told = receiver.received[0].json
+    run = (await ask("GET", f"/threads/{told['thread_id']}/runs/{told['run_id']}", None)).json()
+    for shown in (run, told):
+        assert shown["kwargs"]["config"]["configurable"]["x-vault-token"] == "old"
 
 
 @pytest.mark.parametrize("body", [{}, {"metadata": {"a": 1}}, {"input": HELLO}])

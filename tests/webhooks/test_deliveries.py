@@ -167,10 +167,11 @@ async def test_a_run_that_is_cancelled_is_told_running_or_waiting(open_client, r
             answer = await client.post(path, "slow", receiver.url, input={"seconds": 30})
             runs.append(answer.json()["run_id"])
         for run_id in reversed(runs):
-            await client.http.post(f"{path}/{run_id}/cancel?wait=1")
+            await client.http.post(f"{path}/{run_id}/cancel?wait=1&reason=enough")
         by_run = {one.json["run_id"]: one.json for one in await received(receiver, 2)}
         assert {one["status"] for one in by_run.values()} == {"interrupted"}
         assert all(by_run[run_id]["error"]["error"] == "UserInterrupt" for run_id in runs)
+        assert all(by_run[run_id]["error"]["reason"] == "enough" for run_id in runs)
         assert by_run[runs[1]]["values"] is None, "it has never begun"
         assert by_run[runs[1]]["run_started_at"] is None
 
