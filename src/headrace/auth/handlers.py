@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 import structlog
 from langgraph_sdk import Auth
 
-from headrace.auth.filters import WrongFilter, compiled
+from headrace.auth.filters import Compiled, WrongFilter, compiled
 from headrace.auth.handler_cache import HandlerCache
 from headrace.auth.handler_errors import (
     DeniedByHandler,
@@ -173,7 +173,9 @@ class Handlers:
             raise DeniedByHandler
         wanted = self._filter(name, resource, result)
         self.count("on", "allowed")
-        return replace(principal, filter=wanted) if wanted or principal.filter else principal
+        if wanted is None:
+            return principal.unfiltered
+        return replace(principal, filter=wanted.filter, equal=wanted.equal)
 
     async def reader(self, principal: Principal, thread_id: str) -> Principal:
         """The caller as it may read a thread.
@@ -182,9 +184,9 @@ class Handlers:
         """
         return await self.authorize(principal, "threads", "read", {"thread_id": thread_id})
 
-    def _filter(self, name: str, resource: str, result: Any) -> dict[str, Any]:
+    def _filter(self, name: str, resource: str, result: Any) -> Compiled | None:
         if result is None or result is True:
-            return {}
+            return None
         try:
             if not isinstance(result, Mapping):
                 raise WrongFilter(f"it has returned {type(result).__name__}, no filter")
@@ -193,7 +195,7 @@ class Handlers:
             _log.error("auth_handler_failed", handler=name, cause=str(error))
             self.count("on", "failed")
             raise HandlerFailed from None
-        if wanted and resource == "store":
+        if wanted.filter and resource == "store":
             # Allowed, everybody would see the items of all.
             _log.warning("auth_filter_refused", handler=name, remedy=_STORE_REMEDY)
             self.count("on", "denied")

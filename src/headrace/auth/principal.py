@@ -19,7 +19,7 @@ class Principal:
     """The caller: ``identity`` owns the rows it creates, ``tenant`` bounds the rows it can see.
 
     Within its tenant it sees its own rows, or those of all owners; and of these only the ones whose
-    metadata contains ``filter``.
+    metadata contains ``filter``, and has the values of its keys ``equal`` as a whole.
     """
 
     identity: str
@@ -28,6 +28,9 @@ class Principal:
     whole_tenant: bool = True
     #: What the metadata of each row that it sees must contain, by Postgres's ``@>``.
     filter: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    #: The keys of ``filter`` with a list or an object that is the whole value: ``@>`` would find
+    #: larger ones too.
+    equal: frozenset[str] = frozenset()
     permissions: tuple[str, ...] = field(default=(), compare=False)
     #: What graphs see as ``langgraph_auth_user``; None: nothing but its identity.
     user: Mapping[str, Any] | None = field(default=None, compare=False)
@@ -62,7 +65,7 @@ class Principal:
     @property
     def unfiltered(self) -> "Principal":
         """The caller without a filter: a filter is for one resource and one action."""
-        return replace(self, filter={}) if self.filter else self
+        return replace(self, filter={}, equal=frozenset()) if self.filter else self
 
 
 #: The caller while authentication is off.

@@ -4,6 +4,10 @@ A row is in the scope of a caller if it is of its tenant, of its owner unless th
 owners, and has the metadata of its filter. A run is in scope if its thread is. System assistants
 are in the scope of all callers.
 
+A filter is a list of JSON: what the metadata must contain by ``@>``, which an index finds; and, if
+there is such, the values that it must have as a whole. ``metadata || values`` is the metadata with
+these values: it differs unless they are there.
+
 In a file of statements, ``:visible(threads)`` stands for the condition on this entry of the
 statement, with values of :func:`scope_values`. ``:visible(threads, given)`` takes the values from
 columns of the entry ``given`` instead: ``tenant``, ``owner`` and ``filter``. ``:visible_run(runs)``
@@ -50,7 +54,14 @@ def scope_values(principal: Principal) -> dict[str, Any]:
 
 def filter_text(principal: Principal) -> str | None:
     """The caller's filter as JSON; None: it has none."""
-    return dump_jsonb(principal.filter).decode() if principal.filter else None
+    if not principal.filter:
+        return None
+    whole = _whole_values(principal)
+    return dump_jsonb([principal.filter, whole] if whole else [principal.filter]).decode()
+
+
+def _whole_values(principal: Principal) -> dict[str, Any]:
+    return {key: principal.filter[key] for key in principal.equal}
 
 
 @cache
@@ -86,7 +97,8 @@ def scope_texts(principal: Principal) -> list[str]:
             # The planner need not know the owner to use the index on owners.
             texts.append(f"owner <> '{ANONYMOUS.identity}'")
     if principal.filter:
-        texts.append(f"metadata @> {wanted}")
+        whole = f" AND metadata = metadata || ({wanted} -> 1)" if principal.equal else ""
+        texts.append(f"metadata @> ({wanted} -> 0){whole}")
     return texts
 
 
@@ -108,7 +120,8 @@ def _condition(entry: str, values: tuple[str, str, str]) -> str:
     tenant, owner, wanted = values
     return (
         f"({entry}.tenant = {tenant} AND ({owner} IS NULL OR {entry}.owner = {owner})"
-        f" AND ({wanted} IS NULL OR {entry}.metadata @> {wanted}))"
+        f" AND ({wanted} IS NULL OR {entry}.metadata @> ({wanted} -> 0) AND ("
+        f"{wanted} -> 1 IS NULL OR {entry}.metadata = {entry}.metadata || ({wanted} -> 1))))"
     )
 
 
@@ -184,4 +197,7 @@ def _within(
         conditions.append(row.owner == principal.owner)
     if principal.filter:
         conditions.append(row.metadata_.op("@>")(sql_cast(dict(principal.filter), JSONB)))
+    if principal.equal:
+        whole = sql_cast(_whole_values(principal), JSONB)
+        conditions.append(row.metadata_ == row.metadata_.op("||", return_type=JSONB())(whole))
     return and_(*conditions)

@@ -106,7 +106,7 @@ class Access:
         }
         metadata = _metadata(left)
         if action == "create":
-            metadata = with_filter(metadata, principal.filter)
+            metadata = with_filter(metadata, principal)
         if metadata != (getattr(body, "metadata", None) or {}):
             changes["metadata"] = metadata
         return principal, body.model_copy(update=changes) if changes else body

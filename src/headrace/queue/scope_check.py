@@ -86,7 +86,7 @@ def makes_thread_first(request: RunRequest) -> bool:
 
 def metadata_of_new(requests: Sequence[RunRequest]) -> Jsonb:
     """The metadata of threads that are made for runs: their callers' filters find them."""
-    found = [with_filter(one.thread_metadata, one.principal.filter or {}) for one in requests]
+    found = [with_filter(one.thread_metadata, one.principal) for one in requests]
     return Jsonb([dump_jsonb(one) if one else None for one in found])
 
 

@@ -247,7 +247,7 @@ class RunRequests:
             )
         if (auth := stored_auth(principal)) is not None:
             kwargs["auth"] = auth
-        return principal, with_filter(metadata, principal.filter)
+        return principal, with_filter(metadata, principal)
 
     def _check_webhook(self, url: str | None) -> None:
         """:raises InvalidRequest: no run may name this webhook."""

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -119,9 +119,12 @@ async def test_what_a_handler_may_return():
 
 
 def test_a_new_row_has_what_the_filter_wants():
-    made = with_filter({"owner": "bob", "members": ["x"]}, {"owner": "ada", "members": ["y"]})
+    made = with_filter(
+        {"owner": "bob", "members": ["x"]},
+        replace(ADA, filter={"owner": "ada", "members": ["y"]}),
+    )
     assert made == {"owner": "ada", "members": ["x", "y"]}
-    assert with_filter({}, {}) == {}
+    assert with_filter({}, ADA) == {}
     with pytest.raises(WrongFilter):
         compiled({1: "x"})
 
