@@ -19,7 +19,7 @@ from headrace.assistants.schemas import (
 )
 from headrace.assistants.service import AssistantService
 from headrace.checkpoints.row_pages import next_page
-from headrace.edge.access import AssistantDeleter, AssistantReader, CurrentAccess
+from headrace.edge.access import PAGE, AssistantDeleter, AssistantReader, CurrentAccess
 from headrace.edge.gates import changes_when, lists
 from headrace.edge.repetition import repeatable
 from headrace.edge.responses import held_response, json_response
@@ -95,7 +95,13 @@ async def count_assistants(
 ) -> int:
     """Count the assistants that match a filter."""
     principal, wanted = await access.to_send(
-        "assistants", "search", query or AssistantFilter(), ("graph_id",), limit=None, offset=0
+        "assistants",
+        "search",
+        query or AssistantFilter(),
+        ("graph_id",),
+        unheeded=PAGE,
+        limit=None,
+        offset=0,
     )
     return await assistants.count(principal, wanted)
 

@@ -52,6 +52,18 @@ class HandlerFailed(RequestError):
     code = "auth_handler_failed"
 
 
+def wrong_change(handler: str, field: str, cause: str) -> HandlerFailed:
+    """The error for what a handler has left in its value.
+
+    :param handler: its resource and action.
+    """
+    _log.error("auth_handler_failed", handler=handler, field=field, cause=cause)
+    return HandlerFailed(
+        f"A handler of langgraph.json's auth has left a wrong {field} for {handler}; the log has"
+        " the cause."
+    )
+
+
 def refusal_of(error: BaseException, *, handler: str, unfounded: int) -> RequestError:
     """The answer for what a handler has raised. What it did not mean as an answer is logged.
 

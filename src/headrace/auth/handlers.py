@@ -7,11 +7,11 @@ an action is allowed. What fails in a handler refuses the request.
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import structlog
@@ -19,12 +19,14 @@ from langgraph_sdk import Auth
 
 from headrace.auth.filters import Compiled, WrongFilter, compiled
 from headrace.auth.handler_cache import HandlerCache
+from headrace.auth.handler_changes import Body, ShownBody, ShownValue, WrongChange
 from headrace.auth.handler_errors import (
     DeniedByHandler,
     HandlerFailed,
     HandlerTooSlow,
     RefusedByHandler,
     refusal_of,
+    wrong_change,
 )
 from headrace.auth.principal import Principal
 from headrace.auth.user import WrongUser, user_fields, user_of
@@ -32,6 +34,8 @@ from headrace.containment import is_cancellation
 from headrace.thread_pool import in_a_thread
 
 _log = structlog.stdlib.get_logger("headrace.auth")
+
+Left = TypeVar("Left")
 
 _RESOURCE_ACTIONS = ("create", "read", "update", "delete", "search")
 #: Every action that a handler may be asked about, by resource.
@@ -148,19 +152,72 @@ class Handlers:
         return principal
 
     async def authorize(
-        self, principal: Principal, resource: str, action: str, value: dict[str, Any]
+        self,
+        principal: Principal,
+        resource: str,
+        action: str,
+        value: dict[str, Any],
+        *,
+        in_place: Collection[str] = (),
+        check: Callable[[], None] = lambda: None,
     ) -> Principal:
         """The caller as it may do this: with the filter of the handler, which replaces another one.
 
-        The handler may change ``value``.
-
+        :param in_place: the parts of ``value`` that the handler may change, but not replace.
+        :param check: raises :class:`WrongChange` for what the handler has left there.
         :raises DeniedByHandler, RefusedByHandler: it may not.
         :raises HandlerTooSlow, HandlerFailed: nobody knows whether it may.
         """
-        handler = self._on.get((resource, action))
-        if handler is None:
+        if not self.decides_on(resource, action):
             return principal.unfiltered
-        name = f"{resource}.{action}"
+        before = ShownValue(value, in_place=in_place)
+
+        def left(allowed: Principal) -> Principal:
+            before.refuse_others()
+            check()
+            return allowed
+
+        return (await self._decided(principal, resource, action, value, left))[0]
+
+    async def authorize_body(
+        self,
+        principal: Principal,
+        resource: str,
+        action: str,
+        body: Body,
+        names: Mapping[str, str],
+        value: Mapping[str, Any],
+        *,
+        unheeded: Collection[str] = (),
+    ) -> tuple[Principal, Body]:
+        """The caller as it may do this, and the body as the handler has left it.
+
+        A new row gets what the handler's filter wants, so that its caller sees it.
+
+        :param names: fields of the body that the handler may change, by the names in its value.
+        :param value: what else it sees. A dict it may change in place.
+        :param unheeded: parts that it may change without effect.
+        :raises RequestError: as :meth:`authorize`.
+        """
+        if not self.decides_on(resource, action):
+            return principal.unfiltered, body
+        asked = ShownBody(body, names, value, unheeded)
+
+        def left(allowed: Principal) -> Body:
+            return asked.made(allowed) if action == "create" else asked.left()
+
+        return await self._decided(principal, resource, action, asked.value, left)
+
+    async def _decided(
+        self,
+        principal: Principal,
+        resource: str,
+        action: str,
+        value: dict[str, Any],
+        left: Callable[[Principal], Left],
+    ) -> tuple[Principal, Left]:
+        """The caller, and what the handler has left by ``left``, which may raise WrongChange."""
+        handler, name = self._on[resource, action], f"{resource}.{action}"
         context = Auth.types.AuthContext(
             permissions=list(principal.permissions),
             user=user_of(principal),
@@ -172,10 +229,16 @@ class Handlers:
             self.count("on", "denied")
             raise DeniedByHandler
         wanted = self._filter(name, resource, result)
+        allowed = principal.unfiltered
+        if wanted is not None:
+            allowed = replace(principal, filter=wanted.filter, equal=wanted.equal)
+        try:
+            found = left(allowed)
+        except WrongChange as error:
+            self.count("on", "failed")
+            raise wrong_change(name, error.field, error.cause) from None
         self.count("on", "allowed")
-        if wanted is None:
-            return principal.unfiltered
-        return replace(principal, filter=wanted.filter, equal=wanted.equal)
+        return allowed, found
 
     async def reader(self, principal: Principal, thread_id: str) -> Principal:
         """The caller as it may read a thread.

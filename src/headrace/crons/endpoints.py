@@ -8,7 +8,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Body, Path, Request, Response
 from pydantic import ValidationError
 
-from headrace.auth.handler_errors import HandlerFailed
+from headrace.auth.handler_changes import cause_of
+from headrace.auth.handler_errors import wrong_change
 from headrace.auth.principal import Principal
 from headrace.crons.schemas import (
     Cron,
@@ -20,7 +21,7 @@ from headrace.crons.schemas import (
     cron_json,
 )
 from headrace.crons.service import CronService, cron_id_from
-from headrace.edge.access import Access, CronDeleter, CronReader, CurrentAccess
+from headrace.edge.access import PAGE, Access, CronDeleter, CronReader, CurrentAccess
 from headrace.edge.gates import lists
 from headrace.edge.repetition import repeatable
 from headrace.edge.request_keys import IdempotencyKey
@@ -116,7 +117,13 @@ async def count_crons(
 ) -> Response:
     """Count the crons that match a filter."""
     principal, wanted = await access.to_send(
-        "crons", "search", body or CronFilter(), ("assistant_id", "thread_id"), limit=None, offset=0
+        "crons",
+        "search",
+        body or CronFilter(),
+        ("assistant_id", "thread_id"),
+        unheeded=PAGE,
+        limit=None,
+        offset=0,
     )
     return json_response(await crons.count(principal, wanted))
 
@@ -148,7 +155,7 @@ async def update_cron(
     sent = body.model_dump(exclude_unset=True)
     left = deepcopy(sent)
     principal, body = await access.to_send("crons", "update", body, ("schedule",), payload=left)
-    patch = _with_payload(body, sent, left)
+    patch = _with_payload("update", body, sent, left)
     row = await crons.update(principal, cron_id_from(cron_id), patch, headers=headers)
     return json_response(cron_json(row))
 
@@ -177,10 +184,12 @@ async def _to_create(
         user_id=access.principal.identity,
         payload=left,
     )
-    return principal, _with_payload(body, sent, left)
+    return principal, _with_payload("create", body, sent, left)
 
 
-def _with_payload(body: Sent, sent: Mapping[str, Any], left: Mapping[str, Any]) -> Sent:
+def _with_payload(
+    action: str, body: Sent, sent: Mapping[str, Any], left: Mapping[str, Any]
+) -> Sent:
     """The body with what a handler has changed in its payload.
 
     :raises HandlerFailed: no cron can have what it has left.
@@ -193,7 +202,7 @@ def _with_payload(body: Sent, sent: Mapping[str, Any], left: Mapping[str, Any]) 
         changes["metadata"] = {**(changes["metadata"] or {}), **(body.metadata or {})}
     try:
         return type(body).model_validate({**body.model_dump(exclude_unset=True), **changes})
-    except (ValidationError, TypeError) as error:
-        raise HandlerFailed(
-            "A handler of langgraph.json's auth has left a payload that no cron can have."
-        ) from error
+    except ValidationError as error:
+        raise wrong_change(f"crons.{action}", "payload", cause_of(error)) from None
+    except TypeError as error:
+        raise wrong_change(f"crons.{action}", "payload", str(error)) from None

@@ -10,22 +10,21 @@ Where a handler sees the body, and may change it, the endpoint asks::
     principal, body = await access.to_send("threads", "create", body, ("metadata",))
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, Request
-from pydantic import BaseModel
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.auth.filters import with_filter
-from headrace.auth.handler_errors import HandlerFailed
+from headrace.auth.handler_changes import METADATA, Body
 from headrace.auth.handlers import Handlers
 from headrace.auth.principal import Principal
 from headrace.edge.state import state_of
 from headrace.ids import canonical_uuid, system_assistant_id
 
-Body = TypeVar("Body", bound=BaseModel)
+#: A count has no page. Handlers for searches may bound one all the same.
+PAGE = ("limit", "offset")
 
 #: The parameters of a path that handlers see.
 _IDS = ("thread_id", "run_id", "assistant_id", "cron_id")
@@ -42,7 +41,7 @@ class Access:
         self._ids = ids
 
     async def to(self, resource: str, action: str, /, **value: Any) -> Principal:
-        """The caller as it may do this, with the ids of the path.
+        """The caller as it may do this, with the ids of the path. A handler may change nothing.
 
         :raises RequestError: it may not.
         """
@@ -69,58 +68,39 @@ class Access:
                 together.append(thread_id)
         return found or [(self.principal, [])]
 
-    async def changed(
-        self, resource: str, action: str, value: dict[str, Any]
-    ) -> tuple[Principal, dict[str, Any]]:
-        """As :meth:`to`, with the value as the handler has left it.
-
-        :raises RequestError: it may not.
-        """
-        whole = {**self._ids, **value}
-        return await self._handlers.authorize(self.principal, resource, action, whole), whole
-
     async def to_send(
-        self, resource: str, action: str, body: Body, names: Sequence[str], /, **value: Any
+        self,
+        resource: str,
+        action: str,
+        body: Body,
+        names: Sequence[str] | Mapping[str, str],
+        /,
+        *,
+        unheeded: Collection[str] = (),
+        **value: Any,
     ) -> tuple[Principal, Body]:
         """The caller as it may do this, and the body as the handler has left it.
 
-        A handler sees the fields ``names`` of the body, and ``metadata`` as a dict, which it may
-        change. A dict in ``value`` it may change in place. A new row gets what the handler's filter
+        A handler sees the fields ``names`` of the body, and its metadata as a dict; it may change
+        these. A dict in ``value`` it may change in place. A new row gets what the handler's filter
         wants, so that its caller sees it.
 
+        :param names: of fields, or the fields by the names that handlers know.
+        :param unheeded: parts of ``value`` that a handler may change without effect.
         :raises RequestError: it may not.
         """
-        if not self._handlers.decides_on(resource, action):
-            return await self.to(resource, action), body
-        given = {name: getattr(body, name) for name in names}
-        given["metadata"] = getattr(body, "metadata", None) or {}
-        principal, left = await self.changed(resource, action, {**given, **value})
-        if lost := [name for name in value if _is_replaced(value[name], left.get(name))]:
-            raise HandlerFailed(
-                f"A handler of langgraph.json's auth has replaced {lost[0]}; change it in place."
-            )
-        changes = {
-            name: left.get(name)
-            for name in names
-            if name != "metadata" and left.get(name) != getattr(body, name)
-        }
-        metadata = _metadata(left)
-        if action == "create":
-            metadata = with_filter(metadata, principal)
-        if metadata != (getattr(body, "metadata", None) or {}):
-            changes["metadata"] = metadata
-        return principal, body.model_copy(update=changes) if changes else body
-
-
-def _is_replaced(given: Any, left: Any) -> bool:
-    return isinstance(given, dict) and left is not given
-
-
-def _metadata(left: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = left.get("metadata") or {}
-    if not isinstance(metadata, dict):
-        raise HandlerFailed("A handler of langgraph.json's auth has left metadata that is no dict.")
-    return metadata
+        fields = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
+        if METADATA in type(body).model_fields:
+            fields[METADATA] = METADATA
+        return await self._handlers.authorize_body(
+            self.principal,
+            resource,
+            action,
+            body,
+            fields,
+            {**self._ids, **value},
+            unheeded=unheeded,
+        )
 
 
 async def _access(request: Request, principal: CurrentPrincipal) -> Access:

@@ -112,20 +112,20 @@ class McpService:
         if not isinstance(cursor, str | None) or (cursor and not cursor.isdecimal()):
             raise RpcError(INVALID_PARAMS, "params.cursor: send the nextCursor of the last page")
         offset = int(cursor[:9]) if cursor else 0
-        value: dict[str, Any] = {
-            "graph_id": None,
-            "metadata": {},
-            "limit": _PAGE,
-            "offset": offset,
-        }
-        principal = await self._handlers.authorize(principal, "assistants", "search", value)
+        names = {name: name for name in ("graph_id", "metadata", "limit", "offset")}
+        principal, query = await self._handlers.authorize_body(
+            principal,
+            "assistants",
+            "search",
+            AssistantSearch(limit=_PAGE, offset=offset),
+            names,
+            {},
+        )
         with self._assistants.reading() as reading:
-            wanted = {"metadata": value["metadata"] or None, "graph_id": value["graph_id"]}
-            query = AssistantSearch(limit=_PAGE, offset=offset, **wanted)
             rows, more = await self._assistants.search(principal, query, reading)
         served = [row for row in rows if row.graph_id in self._graph_ids]
         tools = [await self._tool(row) for row in served]
-        following = {"nextCursor": str(offset + len(rows))} if more else {}
+        following = {"nextCursor": str(query.offset + len(rows))} if more else {}
         return {"tools": tools, **following, **UNKEPT}
 
     async def _tool(self, row: AssistantRow) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from headrace.openai_door.answers import ResponseForm, ResponseTelling
 from headrace.openai_door.completions import CompletionTelling, completion
 from headrace.openai_door.errors import error_body
 from headrace.openai_door.schemas import CompletionRequest, ResponseRequest
-from headrace.openai_door.service import OpenAIService, StartedReply
+from headrace.openai_door.service import ModelSearch, OpenAIService, StartedReply
 from headrace.runs.responses import locations, outcome_for_client
 from headrace.runs.service import RunService
 
@@ -101,10 +101,10 @@ async def create_response(
 @lists
 async def list_models(access: CurrentAccess, service: Service) -> Response:
     """List graphs and assistants as models of OpenAI."""
-    principal, value = await access.changed(
-        "assistants", "search", {"graph_id": None, "metadata": {}, "limit": None, "offset": 0}
+    principal, wanted = await access.to_send(
+        "assistants", "search", ModelSearch(), ("graph_id", "limit", "offset")
     )
-    rows = await service.models(principal, value.get("metadata") or None)
+    rows = await service.models(principal, wanted)
     shown = [_model(row) for row in rows]
     return json_response({"object": "list", "data": shown})
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from headrace.assistants.schemas import AssistantSearch
+from pydantic import Field
+
+from headrace.assistants.schemas import AssistantFilter, AssistantSearch
 from headrace.assistants.service import AssistantService
 from headrace.auth.handlers import Handlers
 from headrace.auth.principal import Principal
@@ -36,6 +38,13 @@ from headrace.runs.service import RunService
 RESPONSE_PREFIX = "resp_"
 #: The most assistants in the list of models.
 _MOST_MODELS = 1000
+
+
+class ModelSearch(AssistantFilter):
+    """Which assistants are in the list of models, as handlers bound it."""
+
+    limit: int | None = Field(None, ge=1, le=_MOST_MODELS)
+    offset: int = Field(0, ge=0, le=2**31 - 1)
 
 
 class ModelNotFound(NotFound):
@@ -119,15 +128,15 @@ class OpenAIService:
         messages = of_response(body.input, body.instructions)
         return await self._start(caller, body, messages, thread_id, keep=body.store is not False)
 
-    async def models(
-        self, principal: Principal, metadata: dict[str, Any] | None = None
-    ) -> Sequence[AssistantRow]:
-        """The assistants that the caller can see, newest first.
-
-        :param metadata: what theirs must contain.
-        """
+    async def models(self, principal: Principal, which: ModelSearch) -> Sequence[AssistantRow]:
+        """The assistants that the caller can see, newest first."""
         with self._assistants.reading() as reading:
-            query = AssistantSearch(limit=_MOST_MODELS, metadata=metadata)
+            query = AssistantSearch(
+                limit=which.limit or _MOST_MODELS,
+                offset=which.offset,
+                metadata=which.metadata,
+                graph_id=which.graph_id,
+            )
             rows, _ = await self._assistants.search(principal, query, reading)
             return rows
 

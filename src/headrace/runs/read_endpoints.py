@@ -14,7 +14,7 @@ from headrace.edge.routing import new_router
 from headrace.errors import InvalidRequest
 from headrace.events.modes import STREAM_MODES
 from headrace.runs.responses import JSON, SSE, Runs, streaming_response, waiting_response
-from headrace.runs.schemas import Run, RunField, RunStatus
+from headrace.runs.schemas import Run, RunField, RunPage, RunStatus
 from headrace.runs.service import run_id_from
 from headrace.threads.endpoints import PathThreadId
 
@@ -50,8 +50,14 @@ async def list_runs(
     `metadata`.
     """
     fields = _words_of(select, "select", get_args(RunField))
-    principal = await access.to(
-        "threads", "search", metadata={}, values=None, status=None, limit=limit, offset=offset
+    principal, wanted = await access.to_send(
+        "threads",
+        "search",
+        RunPage(limit=limit, offset=offset),
+        ("limit", "offset"),
+        metadata={},
+        values=None,
+        status=None,
     )
     if principal != reader:
         await runs.see_thread(reader, thread_id)
@@ -60,15 +66,15 @@ async def list_runs(
         principal,
         thread_id,
         status=status,
-        limit=limit,
-        offset=offset,
+        limit=wanted.limit,
+        offset=wanted.offset,
         reading=reading,
         without={"kwargs", "metadata"}.difference(fields) if fields else (),
     )
     shown = [Run.from_row(row).__dict__ for row in page.rows]
     if fields:
         shown = [{field: run[field] for field in fields} for run in shown]
-    return held_response(shown, reading, headers=next_page(page, offset))
+    return held_response(shown, reading, headers=next_page(page, wanted.offset))
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 from headrace.auth.filters import with_filter
-from headrace.auth.handler_errors import HandlerFailed
 from headrace.auth.handlers import Handlers
 from headrace.auth.principal import Principal
 from headrace.auth.run_callers import stored_auth, without_forged_caller
@@ -32,6 +31,7 @@ from headrace.runs.named_checkpoint import named_checkpoint
 from headrace.runs.repository import RunRepository
 from headrace.runs.run_kwargs import run_kwargs
 from headrace.runs.schemas import RunCreate
+from headrace.runs.shown_kwargs import ShownKwargs
 from headrace.states.reader import StateReader
 from headrace.threads.service import ThreadService
 from headrace.tracing.trace_context import TraceContext
@@ -235,16 +235,15 @@ class RunRequests:
         :raises RequestError: it may not.
         """
         kwargs: dict[str, Any] = value["kwargs"]
-        given = {name: part for name, part in value.items() if name != "metadata"}
-        principal = await self._handlers.authorize(principal, "threads", "create_run", value)
-        metadata = value.get("metadata") or {}
-        if not isinstance(metadata, dict) or any(
-            value.get(name) is not part for name, part in given.items()
-        ):
-            raise HandlerFailed(
-                "A handler of langgraph.json's auth has replaced a value of a run. It may change"
-                " its metadata, and kwargs in place."
+        action = ("threads", "create_run")
+        if not self._handlers.decides_on(*action):
+            principal = principal.unfiltered
+        else:
+            check = ShownKwargs(kwargs).check
+            principal = await self._handlers.authorize(
+                principal, *action, value, in_place=("kwargs",), check=check
             )
+        metadata = value.get("metadata") or {}
         if (auth := stored_auth(principal)) is not None:
             kwargs["auth"] = auth
         return principal, with_filter(metadata, principal)

@@ -159,6 +159,13 @@ def with_deadline(body: Body, seconds: float | None) -> Body:
     return body.model_copy(update={"deadline_seconds": seconds})
 
 
+class RunPage(BaseModel):
+    """A page of the runs of a thread."""
+
+    limit: int = Field(10, ge=0, le=1000)
+    offset: int = Field(0, ge=0, le=2**31 - 1)
+
+
 class RunsCancel(BaseModel):
     """Which runs to stop: those named on a thread, or all of a status."""
 

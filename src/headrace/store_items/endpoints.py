@@ -1,13 +1,10 @@
-"""Store items over HTTP."""
+"""Store items over HTTP. Handlers see namespaces as tuples, as LangGraph's server shows them."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Body, Query, Response
 
-from headrace.auth.handler_errors import HandlerFailed
-from headrace.auth.principal import Principal
-from headrace.edge.access import Access, CurrentAccess
+from headrace.edge.access import CurrentAccess
 from headrace.edge.gates import lists
 from headrace.edge.repetition import repeatable
 from headrace.edge.responses import held_response, json_response
@@ -38,10 +35,9 @@ StoreItems = Annotated[StoreService, provided(StoreService)]
 @repeatable
 async def put_item(body: ItemPut, access: CurrentAccess, items: StoreItems) -> None:
     """Write an item. It replaces the item with this key."""
-    principal, left = await _in_store(
-        access, "put", body.namespace, key=body.key, value=body.value, index=body.index
-    )
-    body = body.model_copy(update={name: left[name] for name in ("namespace", "key", "value")})
+    body = body.model_copy(update={"namespace": tuple(body.namespace)})
+    names = ("namespace", "key", "value", "index")
+    principal, body = await access.to_send("store", "put", body, names)
     await items.put(principal, body)
 
 
@@ -58,9 +54,10 @@ async def get_item(
     Send the labels of the namespace joined by periods, or repeat the parameter for each label.
     """
     labels = [label for part in namespace or () for label in part.split(".")]
-    principal, left = await _in_store(access, "get", labels, key=key)
-    labels, key = left["namespace"], left["key"]
-    item = await items.get(principal, labels, key, refresh_ttl=refresh_ttl)
+    wanted = ItemDelete.model_construct(key=key)
+    wanted = wanted.model_copy(update={"namespace": tuple(labels)})
+    principal, wanted = await access.to_send("store", "get", wanted, ("namespace", "key"))
+    item = await items.get(principal, wanted.namespace, wanted.key, refresh_ttl=refresh_ttl)
     return json_response(StoreItem.from_item(item) if item is not None else None)
 
 
@@ -71,8 +68,8 @@ async def delete_item(body: ItemDelete, access: CurrentAccess, items: StoreItems
 
     The answer is 204 also where there is no such item.
     """
-    principal, left = await _in_store(access, "delete", body.namespace, key=body.key)
-    body = body.model_copy(update={"namespace": left["namespace"], "key": left["key"]})
+    body = body.model_copy(update={"namespace": tuple(body.namespace)})
+    principal, body = await access.to_send("store", "delete", body, ("namespace", "key"))
     await items.delete(principal, body)
 
 
@@ -86,18 +83,13 @@ async def search_items(
 ) -> Response:
     """List the items below a namespace: last changed first, or closest to `query` first."""
     wanted = query or ItemSearch()
-    principal, left = await _in_store(
-        access,
+    prefix = tuple(wanted.namespace_prefix or ())
+    principal, wanted = await access.to_send(
+        "store",
         "search",
-        wanted.namespace_prefix or (),
-        filter=wanted.filter,
-        limit=wanted.limit,
-        offset=wanted.offset,
-        query=wanted.query,
+        wanted.model_copy(update={"namespace_prefix": prefix}),
+        {"namespace": "namespace_prefix", **_itself("filter", "limit", "offset", "query")},
     )
-    changes = {name: left[name] for name in ("filter", "limit", "offset", "query")}
-    changes["namespace_prefix"] = left["namespace"]
-    wanted = wanted.model_copy(update=changes)
     reading = items.reading()
     found = await items.search(principal, wanted, reading)
     return held_response({"items": [FoundItem.from_item(item) for item in found]}, reading)
@@ -113,31 +105,17 @@ async def list_namespaces(
 ) -> Response:
     """List the namespaces that have items."""
     wanted = query or NamespaceSearch()
-    principal, left = await _in_store(
-        access,
+    bounds = {"prefix": tuple(wanted.prefix or ()), "suffix": tuple(wanted.suffix or ())}
+    principal, wanted = await access.to_send(
+        "store",
         "list_namespaces",
-        wanted.prefix or (),
-        suffix=tuple(wanted.suffix or ()),
-        max_depth=wanted.max_depth,
-        limit=wanted.limit,
-        offset=wanted.offset,
+        wanted.model_copy(update=bounds),
+        {"namespace": "prefix", **_itself("suffix", "max_depth", "limit", "offset")},
     )
-    changes = {name: left[name] for name in ("max_depth", "limit", "offset")}
-    changes |= {"prefix": left["namespace"], "suffix": list(left["suffix"] or ())}
-    found = await items.namespaces(principal, wanted.model_copy(update=changes))
+    found = await items.namespaces(principal, wanted)
     return json_response({"namespaces": found})
 
 
-async def _in_store(
-    access: Access, action: str, namespace: Sequence[str], **value: Any
-) -> tuple[Principal, dict[str, Any]]:
-    """The caller as it may do this, and the value as a handler has left it.
-
-    :raises RequestError: it may not.
-    """
-    whole = {"namespace": tuple(namespace), **value}
-    principal, left = await access.changed("store", action, whole)
-    labels = left.get("namespace") or ()
-    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
-        raise HandlerFailed("A handler of langgraph.json's auth has left a namespace of no labels.")
-    return principal, {**whole, **left, "namespace": list(labels)}
+def _itself(*names: str) -> dict[str, str]:
+    """Fields that handlers see under their own names."""
+    return {name: name for name in names}

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Body, Depends, Header, Request, Response
 
 from headrace.auth.dependencies import CurrentPrincipal
-from headrace.edge.access import CurrentAccess, ThreadDeleter, ThreadReader
+from headrace.edge.access import PAGE, CurrentAccess, ThreadDeleter, ThreadReader
 from headrace.edge.gates import changes, changes_when, lists
 from headrace.edge.query_lists import QueryList
 from headrace.edge.repetition import repeatable
@@ -106,7 +106,13 @@ async def count_threads(
 ) -> Response:
     """Count the threads that match a filter."""
     principal, wanted = await access.to_send(
-        "threads", "search", body or ThreadFilter(), ("values", "status", "ids")
+        "threads",
+        "search",
+        body or ThreadFilter(),
+        ("values", "status", "ids"),
+        unheeded=PAGE,
+        limit=None,
+        offset=0,
     )
     if wanted.ids:
         wanted.ids = await threads.stored_ids(principal, wanted.ids)
@@ -193,7 +199,10 @@ async def copy_thread(
     key: IdempotencyKey,
 ) -> Response:
     """Copy a thread with the whole history."""
-    _, made = await access.to_send("threads", "create", ThreadCreate(), ("thread_id", "if_exists"))
+    # The copy gets an id of its own.
+    _, made = await access.to_send(
+        "threads", "create", ThreadCreate(), (), thread_id=None, if_exists=None
+    )
     principal = await access.to("threads", "read")
     row = await threads.copy(principal, thread_id, key, metadata=made.metadata)
     copy: dict[str, Any] = thread_json(row, None)

@@ -211,7 +211,7 @@ def test_a_run_is_not_made_in_another_way_than_its_handler_says(user, http):
     for path in (f"/threads/{thread}/runs/wait", "/runs/wait"):
         answer = http("hurried").post(path, json=body)
         assert (answer.status_code, answer.json()["code"]) == (500, "auth_handler_failed")
-        assert "metadata" in answer.json()["detail"]
+        assert "multitask_strategy" in answer.json()["detail"]
 
 
 def test_false_is_forbidden_and_a_wrong_filter_is_no_filter(user, http):

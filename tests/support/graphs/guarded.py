@@ -3,7 +3,7 @@
 A token is ``tok-NAME``. Alice and Bob see their own rows, Carol those that she is a member of, and
 ``teller`` may do nothing: the refusal tells what was asked. ``stamper`` has no filter for what it
 creates. ``leaver`` may do nothing once it sends ``x-left``: ``all``, or only what its new ``team``
-may.
+may. ``changer`` sends with ``x-change`` what the handler of one action writes into its value.
 """
 
 import asyncio
@@ -74,6 +74,9 @@ async def authenticate(
         return "text"
     if name == "member":
         return Member("member", "green")
+    if name == "changer":
+        change = json.loads(headers.get(b"x-change", b"{}"))
+        return {"identity": name, "change": change}
     if name == "echo":
         asked = {"path": path, "method": method, "ids": path_params, "query": query_params}
         return {"identity": "echo", "asked": asked}
@@ -95,9 +98,25 @@ def told(ctx: Auth.types.AuthContext, value: Any) -> None:
         )
 
 
+def changed(ctx: Auth.types.AuthContext, value: Any) -> bool:
+    """Whether the changer's handler is the one for this action; then it has written its change."""
+    wanted = dict(ctx.user).get("change", {})
+    if wanted.get("action") != f"{ctx.resource}.{ctx.action}":
+        return False
+    for path, part in wanted["parts"].items():
+        *outer, last = path.split("/")
+        target = value
+        for name in outer:
+            target = target[name]
+        target[last] = part
+    return True
+
+
 @auth.on
 async def own_rows(ctx: Auth.types.AuthContext, value: Any) -> Any:
     told(ctx, value)
+    if changed(ctx, value):
+        return None
     if ctx.user.identity == "denied" or ctx.user["left"] == "all":
         return False
     if ctx.user["left"] == "team":
@@ -113,6 +132,8 @@ async def own_rows(ctx: Auth.types.AuthContext, value: Any) -> Any:
 @auth.on.threads.read
 async def rows_to_read(ctx: Auth.types.AuthContext, value: Any) -> Any:
     told(ctx, value)
+    if changed(ctx, value):
+        return None
     if ctx.user.identity == "carol":
         return {"members": {"$contains": "carol"}}
     if ctx.user.identity == "broken-on":
@@ -123,6 +144,8 @@ async def rows_to_read(ctx: Auth.types.AuthContext, value: Any) -> Any:
 @auth.on.assistants
 async def any_assistant(ctx: Auth.types.AuthContext, value: Any) -> Any:
     told(ctx, value)
+    if changed(ctx, value):
+        return None
     if ctx.action in ("create", "update"):
         value["metadata"]["owner"] = ctx.user.identity
     if ctx.user.identity == "stamper" and ctx.action == "create":
@@ -133,6 +156,8 @@ async def any_assistant(ctx: Auth.types.AuthContext, value: Any) -> Any:
 @auth.on.store
 async def own_namespace(ctx: Auth.types.AuthContext, value: Any) -> Any:
     told(ctx, value)
+    if changed(ctx, value):
+        return None
     if ctx.user.identity == "filters":
         return {"owner": "filters"}
     value["namespace"] = (ctx.user.identity, *value["namespace"])
@@ -142,6 +167,8 @@ async def own_namespace(ctx: Auth.types.AuthContext, value: Any) -> Any:
 @auth.on.store.delete
 async def own_deletion(ctx: Auth.types.AuthContext, value: Any) -> Any:
     told(ctx, value)
+    if changed(ctx, value):
+        return None
     assert ctx.user.identity != "keeper", "keepers keep"
     value["namespace"] = (ctx.user.identity, *value["namespace"])
     return True

@@ -1,0 +1,35 @@
+"""The ``kwargs`` of a run, as a handler for ``create_run`` sees and changes them."""
+
+from typing import Any
+
+from headrace.auth.handler_changes import ShownValue, WrongChange, body_left
+from headrace.runs.schemas import RunCreate
+
+#: Fields that a caller sends under these names too. Any value may be the input.
+_CHECKED = frozenset(RunCreate.model_fields) - {"input"}
+_DICTS = ("config", "context")
+
+
+class ShownKwargs:
+    """Before the handler sees them."""
+
+    def __init__(self, kwargs: dict[str, Any]) -> None:
+        self._kwargs = kwargs
+        self._names = frozenset(kwargs)
+        self._before = ShownValue(kwargs, in_place=self._names - _CHECKED)
+
+    def check(self) -> None:
+        """:raises WrongChange: no run can have what the handler has left."""
+        if lost := min(self._names - self._kwargs.keys(), default=None):
+            raise WrongChange(f"kwargs.{lost}", "it is gone")
+        names = {name: name for name in _CHECKED & self._kwargs.keys()}
+        try:
+            # A body with no other fields: what the caller has sent is no fault of the handler.
+            body_left(RunCreate(assistant_id="any"), self._before, names)
+        except WrongChange as error:
+            raise WrongChange(f"kwargs.{error.field}", error.cause) from None
+        for name in _DICTS:
+            if not isinstance(self._kwargs[name], dict):
+                raise WrongChange(f"kwargs.{name}", "it is no dict")
+        if not isinstance(self._kwargs["config"].get("configurable"), dict):
+            raise WrongChange("kwargs.config", "it has no configurable")
