@@ -218,6 +218,21 @@ async def test_the_run_of_an_answer_takes_the_parameters_of_a_run(http, client):
     assert run["metadata"]["a"] == 1
 
 
+async def test_the_query_may_name_the_deadline_of_a_run(http, client):
+    thread = thread_id()
+    params: dict[str, Any] = {"assistant_id": "slow", "input": {"seconds": 20.0}}
+    body = {"id": 1, "method": "run.start", "params": params}
+    path = f"/threads/{thread}/commands"
+    told = (await http.post(path, json=body, params={"deadline_seconds": 0.3})).json()
+    run_id = told["result"]["run_id"]
+    await client.runs.join(thread, run_id)
+    assert (await client.runs.get(thread, run_id))["status"] == "timeout"
+    params["deadline_seconds"] = 5
+    differs = await http.post(path, json=body, params={"deadline_seconds": 0.3})
+    assert (differs.status_code, "body and query differ" in differs.text) == (400, True)
+    assert (await http.post(path, json=body, params={"deadline_seconds": -1})).status_code == 422
+
+
 async def test_an_input_answers_a_thread_that_waits(http, client):
     thread = thread_id()
     async with stream(http, thread) as events:

@@ -105,15 +105,15 @@ def test_a_request_without_end_is_refused(process: ServerUnderTest, case: str) -
 
 
 COMPLETE = {
-    "url": (b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\n\r\n", 414),
-    "headers": (b"GET /pid HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n", 431),
-    "header bytes": (b"GET /pid HTTP/1.1\r\na: " + b"b" * 40_000 + b"\r\n\r\n", 431),
+    "url": (b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\nhost: a\r\n\r\n", 414),
+    "headers": (b"GET /pid HTTP/1.1\r\nhost: a\r\n" + b"a: b\r\n" * 101 + b"\r\n", 431),
+    "header bytes": (b"GET /pid HTTP/1.1\r\nhost: a\r\na: " + b"b" * 40_000 + b"\r\n\r\n", 431),
     "trailers": (
         HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 101 + b"\r\n",
         431,
     ),
     "no HTTP": (b"\x16\x03\x01 hello\r\n\r\n", 400),
-    "no path": (b"CONNECT here:80 HTTP/1.1\r\n\r\n", 400),
+    "no path": (b"CONNECT here:80 HTTP/1.1\r\nhost: a\r\n\r\n", 400),
     "two lengths": (HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\nx", 400),
     "bad chunk": (HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n", 400),
 }
@@ -146,7 +146,7 @@ def test_the_health_port_names_the_refusal_of_a_method(process: ServerUnderTest)
 
 
 def test_what_is_within_the_limits_is_answered(process: ServerUnderTest) -> None:
-    request = b"GET /pid?" + b"a" * 15_000 + b" HTTP/1.1\r\nconnection: close\r\n"
+    request = b"GET /pid?" + b"a" * 15_000 + b" HTTP/1.1\r\nhost: a\r\nconnection: close\r\n"
     request += b"a: bbb\r\n" * 98 + b"c: " + b"d" * 30_000 + b"\r\n\r\n"
     assert answers(process, [request]).startswith(b"HTTP/1.1 200")
 
@@ -158,7 +158,11 @@ def test_the_limits_hold_for_each_request_of_a_connection(process: ServerUnderTe
     found = answers(process, [request, request, last])
     assert found.count(b'"bytes":100000') == 3
     found = answers(
-        process, [b"GET /pid HTTP/1.1\r\n\r\nGET /pid HTTP/1.1\r\n" + b"a: b\r\n" * 101]
+        process,
+        [
+            b"GET /pid HTTP/1.1\r\nhost: a\r\n\r\nGET /pid HTTP/1.1\r\nhost: a\r\n"
+            + b"a: b\r\n" * 101
+        ],
     )
     assert found.startswith(b"HTTP/1.1 200")
 
@@ -178,22 +182,49 @@ def test_no_request_hides_in_the_body_of_another(process: ServerUnderTest, case:
     assert int(found.split()[1]) in (400, 413)
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /pid HTTP/1.1\r\nhost: a\r\n", 200),
+        (b"GET /pid HTTP/1.1\r\nHost: a\r\n", 200),
+        (b"GET /pid HTTP/1.0\r\n", 200),
+        (b"GET /pid HTTP/1.0\r\nhost: a\r\n", 200),
+        (b"GET /pid HTTP/1.1\r\n", 400),
+        (b"GET /pid HTTP/1.1\r\nhost: a\r\nhost: b\r\n", 400),
+        (b"GET /pid HTTP/1.1\r\nhost: a\r\nHost: a\r\n", 400),
+        (b"GET /pid HTTP/1.0\r\nhost: a\r\nhost: b\r\n", 400),
+        (b"GET /pid\r\n", 400),
+        (b"GET /pid HTTP/2.0\r\nhost: a\r\n", 400),
+        (b"GET /pid HTTP/0.9\r\nhost: a\r\n", 400),
+    ],
+)
+def test_a_request_names_its_host_once(process: ServerUnderTest, head: bytes, status: int) -> None:
+    """RFC 9112, 3.2: two names may mean two servers to a proxy and to this one."""
+    found = answers(process, [head + b"connection: close\r\n\r\n"])
+    assert int(found.split()[1]) == status, found
+
+
 def test_so_many_requests_may_be_sent_ahead(process: ServerUnderTest) -> None:
-    assert answers(process, [b"GET /pid HTTP/1.1\r\n\r\n" * 5000]).count(b"HTTP/1.1 200") == 17
-    last = b"GET /pid HTTP/1.1\r\nconnection: close\r\n\r\n"
-    found = answers(process, [b"GET /pid HTTP/1.1\r\n\r\n" * 15 + last])
+    assert (
+        answers(process, [b"GET /pid HTTP/1.1\r\nhost: a\r\n\r\n" * 5000]).count(b"HTTP/1.1 200")
+        == 17
+    )
+    last = b"GET /pid HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+    found = answers(process, [b"GET /pid HTTP/1.1\r\nhost: a\r\n\r\n" * 15 + last])
     assert found.count(b"HTTP/1.1 200") == 16
 
 
 def test_an_upgrade_that_nobody_speaks_ends_with_its_answer(process: ServerUnderTest) -> None:
     """Its bytes are not HTTP/1.1 any more, so nothing on that connection would be answered."""
-    request = b"GET /pid HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
-    found = answers(process, [request + b"GET /pid HTTP/1.1\r\n\r\n"])
+    request = b"GET /pid HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    found = answers(process, [request + b"GET /pid HTTP/1.1\r\nhost: a\r\n\r\n"])
     assert found.count(b"HTTP/1.1 200") == 1
 
 
 def test_a_refusal_does_not_enter_an_answer_under_way(process: ServerUnderTest) -> None:
-    found = answers(process, [b"GET /ticks?seconds=1 HTTP/1.1\r\n\r\n", b"no request\r\n\r\n"])
+    found = answers(
+        process, [b"GET /ticks?seconds=1 HTTP/1.1\r\nhost: a\r\n\r\n", b"no request\r\n\r\n"]
+    )
     assert found.count(b"HTTP/1.1") == 1
     assert b"event: end" in found
 
@@ -207,8 +238,11 @@ SLOW = {
     "half a chunk": (HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\nab", 408),
     "no last chunk": (HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\nab\r\n", 408),
     "a body after 100": (HEAD + b"expect: 100-continue\r\ncontent-length: 10\r\n\r\n", 408),
-    "a body that is not wanted": (b"POST /pid HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc", 405),
-    "nothing after an answer": (b"GET /pid HTTP/1.1\r\n\r\nGET /pid", 200),
+    "a body that is not wanted": (
+        b"POST /pid HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc",
+        405,
+    ),
+    "nothing after an answer": (b"GET /pid HTTP/1.1\r\nhost: a\r\n\r\nGET /pid", 200),
 }
 
 
@@ -224,11 +258,11 @@ def test_half_a_request_is_not_waited_for(process: ServerUnderTest, case: str) -
 @pytest.mark.parametrize(
     ("begin", "drop"),
     [
-        (b"GET /pid HTTP/1.1\r\n", b"a: b\r\n"),
+        (b"GET /pid HTTP/1.1\r\nhost: a\r\n", b"a: b\r\n"),
         (b"", b"\r\n"),
         (HEAD + b"transfer-encoding: chunked\r\n\r\n1;", b"a"),
         (HEAD + b"content-length: 1000\r\n\r\n", b"a"),
-        (b"POST /pid HTTP/1.1\r\ncontent-length: 100\r\n\r\n", b"a"),
+        (b"POST /pid HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n", b"a"),
     ],
     ids=["headers", "lines", "extension", "body", "unwanted body"],
 )
@@ -252,14 +286,14 @@ def test_an_answer_that_nobody_reads_is_dropped(process: ServerUnderTest) -> Non
     with ExitStack() as stack:
         for _ in range(10):
             client = stack.enter_context(connect(process))
-            client.sendall(b"GET /large?megabytes=16 HTTP/1.1\r\n\r\n")
+            client.sendall(b"GET /large?megabytes=16 HTTP/1.1\r\nhost: a\r\n\r\n")
         wait_until(lambda: _cut(process, "unread") >= 10, seconds=_TIMEOUT + _SLACK)
 
 
 def test_streams_and_slow_answers_are_not_idle(process: ServerUnderTest) -> None:
     """Longer than all timeouts, while others press for their places."""
     with connect(process) as streaming, ExitStack() as stack:
-        streaming.sendall(b"GET /ticks?seconds=4 HTTP/1.1\r\nconnection: close\r\n\r\n")
+        streaming.sendall(b"GET /ticks?seconds=4 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         assert streaming.recv(10).startswith(b"HTTP/1.1")
         for _ in range(2 * _BOUND):
             stack.enter_context(connect(process))
@@ -267,7 +301,8 @@ def test_streams_and_slow_answers_are_not_idle(process: ServerUnderTest) -> None
 
 
 @pytest.mark.parametrize(
-    "request_", [b"HEAD /livez HTTP/1.1\r\n\r\n", b"GET /livez HTTP/1.1\r\n\r\n"]
+    "request_",
+    [b"HEAD /livez HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"],
 )
 def test_an_answer_is_sent_when_it_is_made(process: ServerUnderTest, request_: bytes) -> None:
     times = []
@@ -289,7 +324,7 @@ def test_a_client_that_asks_before_it_sends_its_body_need_not_wait(
         with connect(process) as client:
             began = time.monotonic()
             client.sendall(
-                b"POST /threads HTTP/1.1\r\nexpect: 100-continue\r\n"
+                b"POST /threads HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n"
                 b"content-type: application/json\r\ncontent-length: 2\r\n\r\n"
             )
             found = client.recv(4096)
@@ -299,7 +334,9 @@ def test_a_client_that_asks_before_it_sends_its_body_need_not_wait(
     assert min(times) < 0.05
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /pid HTTP/1.1\r\na: b"], ids=["silent", "half-sent"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /pid HTTP/1.1\r\nhost: a\r\na: b"], ids=["silent", "half-sent"]
+)
 def test_connections_without_a_request_make_room(process: ServerUnderTest, sent: bytes) -> None:
     with ExitStack() as stack:
         for _ in range(3 * _OPEN_FILES):
@@ -314,13 +351,13 @@ def test_connections_without_a_request_make_room(process: ServerUnderTest, sent:
 
 
 def test_a_process_whose_connections_all_work_refuses_others(process: ServerUnderTest) -> None:
-    stream = b"GET /ticks?seconds=20 HTTP/1.1\r\n\r\n"
+    stream = b"GET /ticks?seconds=20 HTTP/1.1\r\nhost: a\r\n\r\n"
     with ExitStack() as stack:
         held = [stack.enter_context(connect(process)) for _ in range(_BOUND)]
         for client in held:
             client.sendall(stream)
         assert all(client.recv(10).startswith(b"HTTP/1.1 2") for client in held)
-        assert told(answers(process, [b"GET /pid HTTP/1.1\r\n\r\n"])) == (
+        assert told(answers(process, [b"GET /pid HTTP/1.1\r\nhost: a\r\n\r\n"])) == (
             503,
             "too_many_connections",
         )
@@ -364,7 +401,7 @@ def test_the_health_port_is_bounded_too(process: ServerUnderTest) -> None:
                 socket.create_connection(("127.0.0.1", process.health_port), timeout=10)
             )
             with suppress(ConnectionError):
-                client.sendall(b"GET /livez HTTP/1.1\r\na: ")
+                client.sendall(b"GET /livez HTTP/1.1\r\nhost: a\r\na: ")
         assert process.health("/livez").status_code == 200
         head = httpx.head(process.health_url + "/readyz")
         assert (head.status_code, head.content) == (200, b"")

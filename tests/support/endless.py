@@ -29,13 +29,13 @@ ENDLESS = {
         "bad_request",
     ),
     "a header of an upgrade": (
-        b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\na: ",
+        b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\na: ",
         b"b",
         431,
         "headers_too_large",
     ),
     "headers of an upgrade": (
-        b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n",
         b"a: b\r\n",
         431,
         "too_many_headers",

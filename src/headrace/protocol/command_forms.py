@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from headrace.auth.handler_errors import RefusedByHandler
@@ -63,6 +63,20 @@ def command_of(given: Any) -> Command:
     if params is not None and not isinstance(params, Mapping):
         raise CommandRefused("invalid_argument", "params: send an object, or leave it out.")
     return Command(command_id, method, params or {})
+
+
+def with_deadline(command: Command, seconds: float | None) -> Command:
+    """The command with the deadline that the query of its request names.
+
+    :raises CommandRefused: its parameters name another one.
+    """
+    if seconds is None:
+        return command
+    if command.params.get("deadline_seconds") not in (None, seconds):
+        raise CommandRefused(
+            "invalid_argument", "deadline_seconds: body and query differ; send one of them"
+        )
+    return replace(command, params={**command.params, "deadline_seconds": seconds})
 
 
 def id_of(given: Any) -> int | None:

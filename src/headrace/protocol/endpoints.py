@@ -16,10 +16,17 @@ from headrace.edge.state import configurable_headers, provided, request_id_of
 from headrace.edge.streaming import StreamResponse
 from headrace.errors import BadRequest
 from headrace.events.sse import CONTENT_TYPE
-from headrace.protocol.command_forms import CommandRefused, command_of, id_of, refusal
+from headrace.protocol.command_forms import (
+    CommandRefused,
+    command_of,
+    id_of,
+    refusal,
+    with_deadline,
+)
 from headrace.protocol.commands import CommandRequest, ThreadCommands
 from headrace.protocol.streams import ProtocolStreams
 from headrace.protocol.subscription import MAX_NUMBER, subscription_of
+from headrace.runs.endpoints import DeadlineSeconds
 from headrace.threads.endpoints import PathThreadId
 
 router = new_router(tag="threads")
@@ -61,6 +68,7 @@ async def send_command(
     key: IdempotencyKey,
     request: Request,
     body: AnyBody = None,
+    deadline: DeadlineSeconds = None,
 ) -> Response:
     """Send a command of the streaming protocol v3.
 
@@ -69,7 +77,7 @@ async def send_command(
     `agent.getTree` tells the subgraphs of the run that goes on.
     """
     try:
-        command = command_of(body)
+        command = with_deadline(command_of(body), deadline)
     except CommandRefused as refused:
         answer = json_response(refusal(refused, id_of(body)))
         answer.status_code = 400

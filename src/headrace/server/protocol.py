@@ -31,6 +31,7 @@ from headrace.server.protocol_refusals import (
 )
 from headrace.server.socket_protocol import WatchedSocket
 
+_VERSIONS = ("1.1", "1.0")
 #: Requests that one connection may send ahead of their answers.
 _MAX_PIPELINED = 16
 #: A body may take the timeout without progress, and one second more for each so many bytes of it.
@@ -231,6 +232,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def _check_head(self) -> None:
         """Check the head once it is complete."""
         limits = self._limits
+        version = self.parser.get_http_version()
+        if version not in _VERSIONS:
+            self._stop(bad("Send HTTP/1.1 or HTTP/1.0."))
+        # RFC 9112, 3.2. Two names may mean two servers to a proxy and to this one.
+        hosts = [name for name, _ in self.headers].count(b"host")
+        if hosts > 1 or (hosts == 0 and version == "1.1"):
+            self._stop(bad("Send one Host header."))
         if len(self.url) > limits.max_request_line_bytes:
             self._stop(line_too_long(self._limits))
         if len(self.headers) > limits.max_headers:

@@ -85,7 +85,7 @@ async def authenticate(
         "display_name": name.title(),
         "permissions": ["threads:read", "threads:write"],
         "org": "acme",
-        "left": headers.get(b"x-left", b"").decode(),
+        **({"left": headers.get(b"x-left", b"").decode()} if name == "leaver" else {}),
     }
 
 
@@ -117,9 +117,10 @@ async def own_rows(ctx: Auth.types.AuthContext, value: Any) -> Any:
     told(ctx, value)
     if changed(ctx, value):
         return None
-    if ctx.user.identity == "denied" or ctx.user["left"] == "all":
+    left = ctx.user["left"] if ctx.user.identity == "leaver" else ""
+    if ctx.user.identity == "denied" or left == "all":
         return False
-    if ctx.user["left"] == "team":
+    if left == "team":
         return {"owner": "the team"}
     value.setdefault("metadata", {})["owner"] = ctx.user.identity
     if ctx.user.identity == "stamper" and ctx.action == "create":
