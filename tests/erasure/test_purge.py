@@ -20,6 +20,7 @@ from headrace.erasure.decisions import ERASED, KEPT
 from headrace.erasure.purge import purge
 from headrace.erasure.store_scope import store_condition
 from headrace.erasure.subject import Subject
+from headrace.graphs.user_label import user_label
 from tests.support.database import database_settings
 from tests.support.live import LiveServer
 from tests.support.roles import as_server
@@ -28,6 +29,8 @@ from tests.support.waiting import wait_until
 HI = {"messages": [{"role": "user", "content": "hi"}]}
 #: Tables with rows that say whose they are.
 OWNED = ("threads", "runs", "assistants", "crons", "webhook_deliveries", "run_usage")
+
+NOTES = (("notes", "{user}"), ("notes", "*", "{user}"))
 
 
 @pytest.fixture
@@ -269,15 +272,28 @@ def test_a_tenant_goes_as_a_whole(module_database: str, database) -> None:
     ("prefix", "subject", "found"),
     [
         ("memories.ada", Subject("default", "ada"), True),
-        ("ada.memories", Subject("default", "ada"), True),
+        ("memories.ada.facts", Subject("default", "ada"), True),
+        ("memories.bob.ada", Subject("default", "ada"), False),
+        ("ada.memories", Subject("default", "ada"), False),
+        ("notes.ada", Subject("default", "ada"), False),
+        ("memories.bob", Subject("default", "memories"), False),
+        ("memories.bob", Subject("default", "memories.bob"), False),
+        ("memories", Subject("default", "memories"), False),
+        ("memories.memories", Subject("default", "memories"), True),
+        (f"memories.{user_label('a@b.de')}", Subject("default", "a@b.de"), True),
+        ("notes.ada", Subject("default", "ada", NOTES), True),
+        ("notes.acme.ada.x", Subject("default", "ada", NOTES), True),
+        ("notes.acme.bob.ada", Subject("default", "ada", NOTES), False),
         ("memories.ada2", Subject("default", "ada"), False),
         ("memories.a_a", Subject("default", "ada"), False),
         ("__headrace__.default/ada.notes", Subject("default", "ada"), True),
         ("__headrace__.default/adam.notes", Subject("default", "ada"), False),
         ("__headrace__.acme/ada.notes", Subject("default", "ada"), False),
-        ("__headrace__.acme.notes.ada", Subject("acme", "ada"), True),
+        ("__headrace__.acme.memories.ada", Subject("acme", "ada"), True),
+        ("__headrace__.acme.notes.ada", Subject("acme", "ada"), False),
+        ("__headrace__.acme.notes.ada", Subject("acme", "ada", NOTES), True),
         ("__headrace__.acme.notes.bob", Subject("acme", "acme"), False),
-        ("__headrace__.acme.notes.ada", Subject("default", "ada"), False),
+        ("__headrace__.acme.notes.ada", Subject("default", "ada", NOTES), False),
         ("__headrace__.acme/a@b%2Ede.notes", Subject("acme", "a@b.de"), True),
         ("notes.bob", Subject("acme"), False),
         ("notes.bob", Subject("default"), True),
@@ -296,12 +312,45 @@ def test_items_are_found_by_their_namespaces(
     assert row == (found,)
 
 
+def test_a_user_who_is_called_as_a_label_takes_no_items_of_others(
+    module_database: str, database
+) -> None:
+    database.execute("DELETE FROM store")
+    shared = ["memories.bob", "memories.carol", *(f"notes.{n:02}.memories" for n in range(22))]
+    for prefix in ("memories.memories", *shared):
+        database.execute("INSERT INTO store (prefix, key, value) VALUES (%s, 'k', '{}')", (prefix,))
+    user = ("--user", "memories")
+    found = json.loads(command(module_database, *user, "--dry-run", "--json").stdout)
+    listed = found["shared_namespaces"]
+    assert found["rows"]["store"] == 1
+    assert listed["of_user"] == {
+        "namespaces": [{"namespace": ["memories", "memories"], "items": 1}],
+        "more": 0,
+    }
+    assert {"namespace": ["memories", "bob"], "items": 1} in listed["doubtful"]["namespaces"]
+    assert (len(listed["doubtful"]["namespaces"]), listed["doubtful"]["more"]) == (20, 4)
+
+    done = command(module_database, *user, "--yes")
+    assert done.exit_code == 0, done.output
+    for line in ("give --namespace", "  memories.memories (1)", "  and 4 more namespaces"):
+        assert line in done.stdout
+    left = "SELECT prefix FROM store WHERE prefix ~ 'memories' ORDER BY prefix"
+    assert [row[0] for row in database.execute(left)] == sorted(shared)
+
+    named = ("--namespace", "notes.*.{user}")
+    assert command(module_database, *user, *named, "--yes").exit_code == 0
+    assert [row[0] for row in database.execute(left)] == ["memories.bob", "memories.carol"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ([], "name whom to erase"),
         (["--tenant", "system", "--yes"], "headrace's own"),
         (["--user", "a\nb", "--yes"], "characters that no name has"),
+        (["--user", "ada", "--namespace", "notes", "--yes"], "{user} as one of them"),
+        (["--user", "ada", "--namespace", "notes..{user}", "--yes"], "{user} as one of them"),
+        (["--tenant", "acme", "--namespace", "notes.{user}", "--yes"], "is for --user"),
     ],
 )
 def test_what_names_nobody_is_refused(

@@ -2,14 +2,16 @@
 
 import json
 import sys
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any
 
 import typer
 
 from headrace.auth.principal import DEFAULT_TENANT, SYSTEM_TENANT
+from headrace.erasure.namespaces import NamespaceList
 from headrace.erasure.purge import Erasure
 from headrace.erasure.purge import purge as purge_rows
-from headrace.erasure.subject import Subject
+from headrace.erasure.subject import USER, Subject
 from headrace.observability.logging import configure_logging
 from headrace.observability.printable import printable
 from headrace.settings import Settings
@@ -26,6 +28,13 @@ def purge(
         str,
         typer.Option(help="The tenant of --user (default: `default`); alone: the whole tenant."),
     ] = "",
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A namespace of shared items that is the user's too, with all below it, as"
+            " notes.{user}; * is any label. May be given several times."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count what would be erased, and change nothing.")
     ] = False,
@@ -36,7 +45,7 @@ def purge(
 
     Runs that are under way are stopped first. Exit with 1 when rows are left; run it again then.
     """
-    subject = _subject(user, tenant)
+    subject = _subject(user, tenant, namespace or [])
     settings = Settings()
     configure_logging(settings.observability)
     if not (dry_run or yes):
@@ -52,7 +61,7 @@ def purge(
         raise typer.Exit(1)
 
 
-def _subject(user: str, tenant: str) -> Subject:
+def _subject(user: str, tenant: str, namespaces: list[str]) -> Subject:
     """:raises typer.BadParameter: with a sentence."""
     if not user and not tenant:
         raise typer.BadParameter("name whom to erase: --user OWNER, or --tenant TENANT alone")
@@ -61,7 +70,16 @@ def _subject(user: str, tenant: str) -> Subject:
             raise typer.BadParameter(f"{option} has characters that no name has, or too many")
     if tenant == SYSTEM_TENANT:
         raise typer.BadParameter("tenant system is headrace's own: it has no user's rows")
-    return Subject(tenant or DEFAULT_TENANT, user or None)
+    if namespaces and not user:
+        raise typer.BadParameter("--namespace is for --user: a tenant's items go as a whole")
+    patterns = [tuple(pattern.split(".")) for pattern in namespaces]
+    for pattern in patterns:
+        if "" in pattern or pattern.count(USER) != 1:
+            raise typer.BadParameter(
+                f"--namespace needs labels with dots between them, and {USER} as one of them"
+            )
+    subject = Subject(tenant or DEFAULT_TENANT, user or None)
+    return replace(subject, namespaces=(*subject.namespaces, *patterns))
 
 
 def _confirm(subject: Subject, found: Erasure) -> None:
@@ -86,8 +104,17 @@ def _json(subject: Subject, found: Erasure) -> str:
         "left": found.left,
         "shared_threads": found.shared_threads,
         "stray_events": found.stray_events,
+        "shared_namespaces": {
+            "of_user": _listed(found.namespaces.of_user),
+            "doubtful": _listed(found.namespaces.doubtful),
+        },
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def _listed(found: NamespaceList) -> dict[str, Any]:
+    named = [{"namespace": labels.split("."), "items": items} for labels, items in found.listed]
+    return {"namespaces": named, "more": found.more}
 
 
 def _text(found: Erasure) -> str:
@@ -102,4 +129,19 @@ def _text(found: Erasure) -> str:
         )
     if found.stray_events:
         lines.append(f"{found.stray_events} events of runs that were gone before are erased too")
+    of_user, doubtful = found.namespaces.of_user, found.namespaces.doubtful
+    if of_user.listed:
+        lines.append(f"shared items of this user, {head}:")
+        lines += _lines(of_user)
+    if doubtful.listed:
+        lines.append(
+            "shared items that stay: a label is the user's name, but nothing says that the items"
+            f" are the user's. If they are, give --namespace, for example notes.{USER}:"
+        )
+        lines += _lines(doubtful)
     return "".join(f"{line}\n" for line in lines)
+
+
+def _lines(found: NamespaceList) -> list[str]:
+    lines = [f"  {printable(labels)} ({items:,})" for labels, items in found.listed]
+    return [*lines, f"  and {found.more:,} more namespaces"] if found.more else lines

@@ -17,6 +17,7 @@ from headrace.db.pool import Connection
 from headrace.db.schema import ask
 from headrace.db.statements import named_statements
 from headrace.erasure.decisions import ERASED, OF_STORE
+from headrace.erasure.namespaces import SharedNamespaces, shared_namespaces
 from headrace.erasure.rows import Table, count_rows, erase_rows, tables_among
 from headrace.erasure.store_scope import store_condition
 from headrace.erasure.subject import Subject
@@ -61,12 +62,14 @@ class Erasure:
     :ivar shared_threads: threads of other owners to which the owner has sent runs. Their
         checkpoints stay.
     :ivar stray_events: stored events of runs that were gone before.
+    :ivar namespaces: of items that the tenant shares, as they were before; of a user only.
     """
 
     rows: dict[str, int]
     left: dict[str, int]
     shared_threads: int
     stray_events: int
+    namespaces: SharedNamespaces
     done: bool
 
 
@@ -100,11 +103,12 @@ class _Purge:
 
     async def counted(self) -> Erasure:
         shared = await self._shared_threads()
-        return Erasure(await self._count(), {}, shared, 0, done=False)
+        return Erasure(await self._count(), {}, shared, 0, await self._namespaces(), done=False)
 
     async def erased(self, stop_seconds: float) -> Erasure:
         began = time.monotonic()
         shared = await self._shared_threads()
+        namespaces = await self._namespaces()
         before = await self._count()
         left, strays = before, 0
         for _ in range(_PASSES):
@@ -125,7 +129,7 @@ class _Purge:
             seconds=round(time.monotonic() - began, 1),
             **{f"of_{name}": count for name, count in rows.items() if count},
         )
-        return Erasure(rows, left, shared, strays, done=True)
+        return Erasure(rows, left, shared, strays, namespaces, done=True)
 
     async def _pass(self, stop_seconds: float) -> None:
         for name, table in self._tables.items():
@@ -195,6 +199,11 @@ class _Purge:
     async def _shared_threads(self) -> int:
         ((count,),) = await self._fetch("shared_threads", {})
         return int(count)
+
+    async def _namespaces(self) -> SharedNamespaces:
+        if self._subject.owner is None or "store" not in self._tables:
+            return SharedNamespaces()
+        return await shared_namespaces(self._connection, self._subject)
 
     def _condition(self, name: str) -> tuple[str, dict[str, Any]]:
         if name in OF_STORE:

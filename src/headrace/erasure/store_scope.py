@@ -9,7 +9,8 @@ from typing import Any
 
 from headrace.auth.principal import DEFAULT_TENANT
 from headrace.auth.store_scope import scope_label
-from headrace.erasure.subject import Subject
+from headrace.erasure.subject import ANY, USER, Subject
+from headrace.graphs.user_label import user_label
 
 _SCOPED = "split_part(prefix, '.', 1) = '__headrace__'"
 _SCOPE = "split_part(prefix, '.', 2)"
@@ -17,26 +18,56 @@ _OF_TENANT = f"{_SCOPED} AND split_part({_SCOPE}, '/', 1) = %(tenant_label)s"
 #: What all owners of the tenant share.
 _SHARED = f"{_SCOPED} AND {_SCOPE} = %(tenant_label)s"
 _OF_OWNER = f"{_SCOPED} AND {_SCOPE} = %(owner_label)s"
-#: Whether a label, behind those of the scope, is the owner's name.
-_NAMES_OWNER = (
-    "position('.' || %(owner)s::text || '.' IN"
-    " '.' || regexp_replace(prefix, '^__headrace__[.][^.]*[.]', '') || '.') > 0"
-)
+#: The labels behind those of the scope.
+LABELS = "regexp_replace(prefix, '^__headrace__[.][^.]*[.]', '')"
+#: Whether any of these labels is the owner's.
+_NAMES_OWNER = f"position('.' || %(user_label)s::text || '.' IN '.' || {LABELS} || '.') > 0"
+
+Condition = tuple[str, dict[str, Any]]
 
 
-def store_condition(subject: Subject) -> tuple[str, dict[str, Any]]:
-    """A condition on the column ``prefix``, and its parameters.
-
-    Of what a tenant shares, an item belongs to an owner if one of its labels is the owner's name:
-    graphs write namespaces like ``("memories", user_id)``. A label that only contains the name is
-    another one's.
-    """
-    values = {"tenant_label": scope_label(subject.tenant, None)}
-    default = subject.tenant == DEFAULT_TENANT
+def store_condition(subject: Subject) -> Condition:
+    """A condition on the column ``prefix``, and its parameters: what is erased."""
     if subject.owner is None:
-        unscoped = f" OR NOT {_SCOPED}" if default else ""
-        return f"({_OF_TENANT}){unscoped}", values
-    shared = f"NOT {_SCOPED}" if default else _SHARED
-    label = scope_label(subject.tenant, subject.owner)
-    values |= {"owner_label": label, "owner": subject.owner}
-    return f"({_OF_OWNER}) OR ({shared} AND {_NAMES_OWNER})", values
+        unscoped = f" OR NOT {_SCOPED}" if subject.tenant == DEFAULT_TENANT else ""
+        return f"({_OF_TENANT}){unscoped}", {"tenant_label": scope_label(subject.tenant, None)}
+    shared, values = shared_condition(subject)
+    values["owner_label"] = scope_label(subject.tenant, subject.owner)
+    return f"({_OF_OWNER}) OR ({shared})", values
+
+
+def shared_condition(subject: Subject) -> Condition:
+    """The items of an owner among those that the tenant shares.
+
+    Their namespaces begin with the labels of a pattern.
+    """
+    patterns, values = (
+        [],
+        {
+            "tenant_label": scope_label(subject.tenant, None),
+            "user_label": user_label(subject.owner),
+        },
+    )
+    for number, pattern in enumerate(subject.namespaces):
+        labels = []
+        for place, label in enumerate(pattern, 1):
+            found = f"split_part({LABELS}, '.', {place})"
+            if label == ANY:
+                labels.append(f"{found} <> ''")
+            elif label == USER:
+                labels.append(f"{found} = %(user_label)s")
+            else:
+                values[f"label_{number}_{place}"] = label
+                labels.append(f"{found} = %(label_{number}_{place})s")
+        patterns.append(" AND ".join(labels))
+    return f"{_shared(subject)} AND (({') OR ('.join(patterns)}))", values
+
+
+def doubtful_condition(subject: Subject) -> Condition:
+    """Shared items with the owner's label at a place that no pattern names. They stay."""
+    shared, values = shared_condition(subject)
+    return f"{_shared(subject)} AND {_NAMES_OWNER} AND NOT ({shared})", values
+
+
+def _shared(subject: Subject) -> str:
+    return f"NOT {_SCOPED}" if subject.tenant == DEFAULT_TENANT else _SHARED

@@ -19,6 +19,7 @@ from headrace.checkpoints.upstream import read_channel
 from headrace.errors import StartupRefusal
 from headrace.graphs.echo import MEMORY_MARK, EchoModel
 from headrace.graphs.messages import ChatState
+from headrace.graphs.user_label import MEMORIES, user_label
 
 _WISH = re.compile(r"^\s*(?:please\s+)?remember(?:\s+that)?[\s:,]+(?P<what>.+?)\s*$", re.I | re.S)
 
@@ -56,7 +57,7 @@ def _build(
         memories: list[str] | None = None
         if user_id:
             # After a crash the node may run again: with this key it overwrites its earlier memory.
-            namespace = ("memories", _label(user_id))
+            namespace = (MEMORIES, user_label(user_id))
             if wish := _wish(messages):
                 await store.aput(namespace, str(uuid5(NAMESPACE_OID, wish)), {"data": wish})
             found = await store.asearch(namespace, limit=_MEMORIES_SHOWN)
@@ -94,12 +95,6 @@ def _latest(messages: Sequence[BaseMessage], begin: int, count: int) -> Sequence
     while first > begin and messages[first].type == "tool":
         first -= 1
     return messages[first:]
-
-
-def _label(user_id: object) -> str:
-    """The user id as a label of a namespace, which may not contain a dot."""
-    text = str(user_id)
-    return uuid5(NAMESPACE_OID, text).hex if "." in text else text
 
 
 def _wish(messages: Sequence[BaseMessage]) -> str | None:
