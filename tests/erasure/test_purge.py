@@ -21,6 +21,7 @@ from headrace.erasure.purge import purge
 from headrace.erasure.store_scope import store_condition
 from headrace.erasure.subject import Subject
 from headrace.graphs.user_label import user_label
+from headrace.observability.masking import mask_secrets
 from tests.support.database import database_settings
 from tests.support.live import LiveServer
 from tests.support.roles import as_server
@@ -223,6 +224,23 @@ def test_runs_under_way_are_stopped_first(
     # The server goes on.
     answer = client.post("/runs/wait", json={"assistant_id": "agent", "input": HI})
     assert answer.json()["messages"][-1]["content"] == "message 1"
+
+
+def test_the_log_has_the_number_of_deleted_keys(module_database: str, database) -> None:
+    database.execute(
+        "INSERT INTO api_keys (id, prefix, sha256, tenant, owner, scopes)"
+        " VALUES (gen_random_uuid(), 'hr_0', '\\x00', 'default', 'keyed', '{}')"
+    )
+    with capture_logs() as lines:
+        purge(
+            database_settings(as_server(module_database)),
+            Subject("default", "keyed"),
+            dry_run=False,
+        )
+    (line,) = (dict(line) for line in lines if line["event"] == "rows_purged")
+    assert mask_secrets(None, "info", line)["api_keys_rows"] == 1
+    fields = {f"{table}_rows": 1 for table in ERASED}
+    assert mask_secrets(None, "info", dict(fields)) == fields
 
 
 def test_usage_is_counted_without_its_owner(module_database: str, database) -> None:

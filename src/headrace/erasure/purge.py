@@ -127,7 +127,8 @@ class _Purge:
             rows=sum(rows.values()),
             left=sum(left.values()),
             seconds=round(time.monotonic() - began, 1),
-            **{f"of_{name}": count for name, count in rows.items() if count},
+            # A field whose name ends like that of a secret is masked: api_keys.
+            **{f"{name}_rows": count for name, count in rows.items() if count},
         )
         return Erasure(rows, left, shared, strays, namespaces, done=True)
 
