@@ -127,6 +127,7 @@ OWN_FUNCTIONS = {
     "crons/repository.py owned": "counts what the caller owns, whatever it sees",
     "crons/repository.py create_if_absent": "makes the caller's cron",
     "idempotency/repository.py take_if_absent": "the caller's own keys: RequestKey.route_of",
+    "db/thread_configurations.py forgetting": "threads of runs that are deleted",
     "idempotency/repository.py delete_old": "old keys of all callers",
 }
 

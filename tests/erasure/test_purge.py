@@ -184,6 +184,41 @@ def test_nothing_of_a_user_is_in_a_dump_and_all_of_another_one_is(
     assert sum(again["rows"].values()) == 0
 
 
+def test_nothing_that_a_user_has_said_beside_a_run_stays_on_the_thread_of_another_one(
+    module_database: str, database, client
+) -> None:
+    canary = f"canary{uuid4().hex}"
+    thread = client.post("/threads", json={}).json()["thread_id"]
+    run = {"assistant_id": "stepwise", "input": HI}
+    said = {
+        "metadata": {"note": canary, "number": 7},
+        "config": {"configurable": {"openai_api_key": canary}, "metadata": {"also": canary}},
+    }
+    for body in (run, run | said):
+        assert client.post(f"/threads/{thread}/runs/wait", json=body).status_code == 200
+    newest = "run_id = (SELECT max(run_id::text)::uuid FROM runs WHERE thread_id = %s)"
+    database.execute("UPDATE threads SET owner = 'bob' WHERE thread_id = %s", (thread,))
+    database.execute("UPDATE runs SET owner = 'bob' WHERE thread_id = %s", (thread,))
+    database.execute(f"UPDATE runs SET owner = 'ada' WHERE {newest}", (thread,))
+    assert {"threads", "runs", "checkpoints"} <= tables_with(database, canary)
+    before = client.get(f"/threads/{thread}/history").json()
+
+    assert command(module_database, "--user", "ada", "--yes").exit_code == 0
+    assert tables_with(database, canary) == set()
+    assert client.get(f"/threads/{thread}").json()["config"] == {}
+    after = client.get(f"/threads/{thread}/history").json()
+    for state, kept in zip(before, after, strict=True):
+        assert [state[name] for name in ("values", "next", "parent_checkpoint")] == [
+            kept[name] for name in ("values", "next", "parent_checkpoint")
+        ]
+        needed = ("source", "step", "parents", "run_id", "graph_id")
+        assert [state["metadata"].get(n) for n in needed] == [
+            kept["metadata"].get(n) for n in needed
+        ]
+    answer = client.post(f"/threads/{thread}/runs/wait", json=run).json()
+    assert len(answer["messages"]) == 6
+
+
 def _rows_of(database: psycopg.Connection[Any], table: str, owner: str) -> list[Any]:
     # Deliveries are tried again meanwhile.
     ignored = ("tries", "due_at", "problem", "state", "settled_at")

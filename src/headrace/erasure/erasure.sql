@@ -115,7 +115,25 @@ WHERE run_id > %(after)s::uuid AND tenant = %(tenant)s
   AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND ended_at IS NOT NULL
 ORDER BY run_id
 LIMIT %(limit)s
+
+-- name: lock_ended_runs
+-- After their threads. An ended run does not begin again.
+SELECT run_id FROM runs
+WHERE run_id = ANY (%(run_ids)s) AND ended_at IS NOT NULL
+ORDER BY run_id
 FOR UPDATE SKIP LOCKED
+
+-- name: forget_metadata_of_runs
+-- What the caller has said of these runs, in checkpoints that stay. The keys that LangGraph and
+-- headrace read are left.
+UPDATE checkpoints
+SET metadata = coalesce((
+  SELECT jsonb_object_agg(key, value) FROM jsonb_each(metadata)
+  WHERE key IN (
+    'source', 'step', 'parents', 'counters_since_delta_snapshot', 'delta_writes_versioned',
+    'run_id', 'run_attempt', 'thread_id', 'graph_id', 'assistant_id')), '{}')
+WHERE thread_id IN (SELECT thread_id FROM runs WHERE run_id = ANY (%(run_ids)s))
+  AND metadata ->> 'run_id' IN (SELECT unnest(%(run_ids)s)::text)
 
 -- name: erase_keys_of_runs
 DELETE FROM idempotency_keys WHERE run_id = ANY (%(run_ids)s)

@@ -16,6 +16,7 @@ from headrace.database_settings import DatabaseSettings
 from headrace.db.pool import Connection
 from headrace.db.schema import ask
 from headrace.db.statements import named_statements
+from headrace.db.thread_configurations import forget_configurations, lock_threads_of_runs
 from headrace.erasure.decisions import ERASED, OF_STORE
 from headrace.erasure.namespaces import SharedNamespaces, shared_namespaces
 from headrace.erasure.rows import Table, count_rows, erase_rows, tables_among
@@ -163,9 +164,14 @@ class _Purge:
         while True:
             async with self._connection.transaction():
                 values = {"after": after, "limit": _PAGE}
-                found = [row[0] for row in await self._fetch("page_of_ended_runs", values)]
-                if not found:
+                page = [row[0] for row in await self._fetch("page_of_ended_runs", values)]
+                if not page:
                     return
+                threads = await lock_threads_of_runs(self._connection, page)
+                found = [row[0] for row in await self._fetch("lock_ended_runs", {"run_ids": page})]
+                await self._connection.execute(
+                    self._sql["forget_metadata_of_runs"], {"run_ids": found}
+                )
                 for table, name in (
                     ("idempotency_keys", "erase_keys_of_runs"),
                     ("run_events", "erase_events_of_runs"),
@@ -174,7 +180,8 @@ class _Purge:
                 ):
                     cursor = await self._connection.execute(self._sql[name], {"run_ids": found})
                     self._rows[table] += max(0, cursor.rowcount)
-            after = found[-1]
+                await forget_configurations(self._connection, threads)
+            after = page[-1]
 
     async def _erase_stray_events(self) -> int:
         """Events of runs that are gone say no longer whose they are."""

@@ -35,6 +35,8 @@ from headrace.db.planner import indexed_connection, indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.receipts import Receipts
 from headrace.db.repeats import repeated
+from headrace.db.statements import statement
+from headrace.db.thread_configurations import forgetting
 from headrace.db.transactions import locking_transaction
 from headrace.errors import LeaseLost, ThreadBusy
 from headrace.events.event import RUN_DELETED, stop_error
@@ -72,6 +74,10 @@ _CRON_TAKEN_SECONDS = 60.0
 _UNSERVED_AFTER_SECONDS = 15.0
 #: At most so many graphs without a process are reported: assistants may name any number of graphs.
 _UNSERVED_GRAPHS = 20
+
+_FORGET_OF_LOCKED = statement(
+    forgetting("SELECT json_array_elements_text(current_setting('headrace.locked')::json)")
+)
 
 
 class Queue:
@@ -195,6 +201,8 @@ class Queue:
                 await connection.execute(self._sql["lock_threads_of_cancelled"], values)
                 await connection.execute(self._sql["remember_cancelled"], values)
                 found = await connection.execute(self._sql["cancel_remembered_runs"], values)
+                if action == "rollback":
+                    await connection.execute(_FORGET_OF_LOCKED, prepare=False)
                 await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
                 return await found.fetchall()
 
@@ -322,6 +330,7 @@ class Queue:
                 raise LeaseLost
             async with connection.cursor(row_factory=dict_row) as cursor:
                 await delete_for_runs(cursor, [str(token.run_id)], thread_id=thread_id)
+            await connection.execute(_FORGET_OF_LOCKED, prepare=False)
             await connection.execute(self._sql["refresh_locked_threads"], prepare=False)
         return _stop_request(row)
 

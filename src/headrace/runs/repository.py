@@ -20,6 +20,7 @@ from headrace.auth.row_scope import (
 from headrace.db.engine import Sessions
 from headrace.db.row_sizes import RowPage, read_page
 from headrace.db.tables import TERMINAL, RunEventRow, RunRow
+from headrace.db.thread_configurations import FORGET, LOCK_THREADS_OF_RUNS
 
 #: Columns that may be large: callers send their content.
 _LARGE = ("kwargs", "metadata")
@@ -138,8 +139,8 @@ class RunRepository:
     async def delete_if_ended(self, principal: Principal, run_id: UUID) -> bool:
         """Delete the run; False when it has not ended, or is not there.
 
-        Its stored events are deleted too. If another process reads them now, they stay until the
-        next sweep.
+        Its thread no longer shows its configuration. Its stored events are deleted too. If another
+        process reads them now, they stay until the next sweep.
         """
         statement = delete(RunRow).where(
             visible_run(principal),
@@ -147,12 +148,17 @@ class RunRepository:
             text(f"status IN {TERMINAL}"),
         )
         async with self._sessions.begin() as session:
+            connection = await session.connection()
+            shown = await connection.exec_driver_sql(LOCK_THREADS_OF_RUNS, {"run_ids": [run_id]})
+            threads = list(shown.scalars())
             deleted = await session.execute(
                 statement.returning(func.coalesce(RunRow.watched_until > func.now(), False))
             )
             watched = deleted.scalar_one_or_none()
             if watched is False:
                 await session.execute(delete(RunEventRow).where(RunEventRow.run_id == run_id))
+            if threads:
+                await connection.exec_driver_sql(FORGET, {"thread_ids": threads})
             return watched is not None
 
     async def find_checkpoints(

@@ -15,6 +15,7 @@ from headrace.db.faults import translated_faults
 from headrace.db.planner import indexed_connection, indexed_rows
 from headrace.db.pool import SharedPool
 from headrace.db.statements import named_statements
+from headrace.db.thread_configurations import forget_configurations, lock_threads_of_runs
 from headrace.ids import earliest_uuid7
 from headrace.lifecycle import Tasks
 
@@ -97,6 +98,8 @@ class RunSweeper:
     async def _delete(self, run_ids: list[UUID]) -> int:
         with translated_faults():
             async with indexed_connection(self._pool) as connection:
+                threads = await lock_threads_of_runs(connection, run_ids)
                 cursor = await connection.execute(self._sql["delete_ended"], {"run_ids": run_ids})
+                await forget_configurations(connection, threads)
         self._count(cursor.rowcount)
         return cursor.rowcount

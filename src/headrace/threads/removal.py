@@ -21,6 +21,7 @@ from headrace.checkpoints.writer import Writer
 from headrace.db.faults import translated_faults
 from headrace.db.planner import indexed_connection
 from headrace.db.pool import Connection, SharedPool
+from headrace.db.thread_configurations import forget_configurations
 from headrace.db.transactions import locking_transaction
 from headrace.threads.repository import found
 from headrace.threads.run_stops import RunStops
@@ -195,7 +196,11 @@ class ThreadRemoval:
                     cursor = await connection.execute(self._sql["delete_ended_runs"], values)
             self._count_runs(cursor.rowcount)
             if cursor.rowcount < _RUNS_AT_ONCE:
-                return
+                break
+        # The configuration may be another run's: clocks of processes differ, and so do ids.
+        with translated_faults():
+            async with indexed_connection(self._pool) as connection:
+                await forget_configurations(connection, [thread_id])
 
     async def _one(
         self, connection: Connection, name: str, values: dict[str, Any]
