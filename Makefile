@@ -57,10 +57,10 @@ test:  ## The whole suite, on an embedded Postgres; TESTS=tests/db PYTEST_ARGS=-
 	$(MAKE) test-paired
 	$(MAKE) test-alone
 
-# The suite runs a load test too. Three at once on two cores: one of them waits for a server it started.
+# The suite runs a load test too. Four at once on two cores: two of them wait for servers they started.
 # By file, so that a module's server is started once; in order, so that the long ones begin first.
 test-together: $(VENV)/dev.stamp $(LOAD)/load.stamp $(if $(shell command -v npm),$(CLIENTS)/clients.stamp)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not paired and not alone and not deploy_tools" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not paired and not alone and not deploy_tools" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
 
 test-paired: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "paired and not deploy_tools" $(PYTEST_ARGS) $(TESTS) || [ $$? -eq 5 ]
