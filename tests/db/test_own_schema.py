@@ -140,6 +140,16 @@ async def use_everything(sdk: LangGraphClient, http) -> None:
     slow = await sdk.runs.create(id_, "slow", input=said)
     await sdk.runs.create(id_, "agent", input=said, multitask_strategy="interrupt")
     await sdk.runs.join(id_, slow["run_id"])
+    shown: Any = {"configurable": {"shown": "by the thread"}}
+    last = await sdk.runs.create(id_, "agent", input=said, config=shown)
+    await sdk.runs.join(id_, last["run_id"])
+    told: Any = await sdk.threads.get(id_)
+    assert told["config"] == shown
+    await sdk.runs.delete(id_, last["run_id"])
+    told = await sdk.threads.get(id_)
+    assert told["config"] != shown
+    await sdk.runs.create(id_, "slow", input=said)
+    await sdk.runs.wait(id_, "agent", input=said, multitask_strategy="rollback")
     assert await sdk.runs.wait(None, "agent", input=said)
     await sdk.runs.wait(id_, "memo", input={"topic": "rivers"})
     for mode in ("delete", "keep_latest"):
@@ -338,6 +348,7 @@ def test_no_text_of_sql_is_sent_without_the_schema():
         "src/headrace/assistants/repository.py",
         "src/headrace/crons/repository.py",
         "src/headrace/runs/repository.py",
+        "src/headrace/db/thread_configurations.py",
     }
     found = []
     for name, tree in modules().items():

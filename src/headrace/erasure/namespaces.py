@@ -51,11 +51,11 @@ async def shared_namespaces(connection: Connection, subject: Subject) -> SharedN
 
 async def _list(connection: Connection, wanted: Condition) -> NamespaceList:
     condition, values = wanted
-    text = (
+    query = statement(
         f"SELECT {LABELS}, count(*), count(*) OVER () FROM store WHERE {condition}"  # noqa: S608
         f" GROUP BY prefix ORDER BY prefix LIMIT {_MOST}"
     )
-    rows = await (await connection.execute(statement(text), values)).fetchall()
+    rows = await (await connection.execute(query, values)).fetchall()
     return NamespaceList(
         tuple((labels, int(items)) for labels, items, _ in rows),
         int(rows[0][2]) - len(rows) if rows else 0,
