@@ -231,6 +231,9 @@ async def test_the_query_may_name_the_deadline_of_a_run(http, client):
     differs = await http.post(path, json=body, params={"deadline_seconds": 0.3})
     assert (differs.status_code, "body and query differ" in differs.text) == (400, True)
     assert (await http.post(path, json=body, params={"deadline_seconds": -1})).status_code == 422
+    tree = {"id": 1, "method": "agent.getTree"}
+    refused = await http.post(path, json=tree, params={"deadline_seconds": 1})
+    assert (refused.status_code, "no other method" in refused.text) == (400, True)
 
 
 async def test_an_input_answers_a_thread_that_waits(http, client):
@@ -348,6 +351,12 @@ async def test_what_is_no_command_is_a_bad_request(http, body, command_id, messa
             {"assistant_id": "slow", "config": {"configurable": {"checkpoint_id": "x"}}},
             "invalid_argument",
             "checkpoint_id",
+        ),
+        (
+            "run.start",
+            {"assistant_id": "slow", "interrupt_id": "x", "response": 1},
+            "invalid_argument",
+            "interrupt_id: this is of input.respond",
         ),
         ("input.respond", {}, "invalid_argument", "input.respond requires the interrupt_id"),
         ("input.respond", {"responses": []}, "invalid_argument", "responses: send an array"),

@@ -92,6 +92,20 @@ async def test_a_connection_ends_with_its_thread(forms_server):
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1000, "The thread was deleted.")
 
 
+async def test_a_subscription_that_is_ended_at_once_leaves_the_connection_as_it_was(forms_server):
+    async with connect(address(forms_server)) as socket:
+        talk = Talk(socket)
+        for _ in range(3):
+            made = await talk.command("subscription.subscribe", channels=["lifecycle"])
+            name = made["result"]["subscription_id"]
+            await talk.command("subscription.unsubscribe", subscription_id=name)
+            await asyncio.sleep(0.1)
+        await talk.command("subscription.subscribe", channels=["lifecycle"])
+        await talk.command("run.start", assistant_id="slow", input=QUICK)
+        assert await talk.until("completed") == ["lifecycle", "lifecycle"]
+    assert "ValueError" not in forms_server.log()
+
+
 async def test_a_later_subscription_is_told_what_it_has_not_seen(forms_server):
     thread_id = str(uuid4())
     async with connect(address(forms_server, thread_id)) as socket:

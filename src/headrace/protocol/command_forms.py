@@ -31,6 +31,10 @@ _CODES: tuple[tuple[type[RequestError], str], ...] = (
 )
 
 
+#: The commands that start a run.
+_OF_RUNS = ("run.start", "input.respond")
+
+
 class CommandRefused(Exception):
     """The command is not carried out.
 
@@ -72,6 +76,11 @@ def with_deadline(command: Command, seconds: float | None) -> Command:
     """
     if seconds is None:
         return command
+    if command.method not in _OF_RUNS:
+        raise CommandRefused(
+            "invalid_argument",
+            f"deadline_seconds: {' and '.join(_OF_RUNS)} take it, no other method",
+        )
     if command.params.get("deadline_seconds") not in (None, seconds):
         raise CommandRefused(
             "invalid_argument", "deadline_seconds: body and query differ; send one of them"

@@ -147,6 +147,7 @@ class ThreadCommands:
             _DECIDED,
             "the protocol decides this; leave it out. To answer an interrupt, send input.respond.",
         )
+        _refuse(params, _OF_ANSWERS, "this is of input.respond; send that, or leave it out.")
         given = _of_run(params)
         body = _run(given)
         if await self._resumes(principal, thread_id, body):

@@ -310,6 +310,8 @@ class _Conversation:
     async def _tell(self) -> None:
         # Clients subscribe several times in a row, and take the end of a run for the end of all.
         await asyncio.sleep(_SETTLE_SECONDS)
+        if not self._subscriptions:
+            return
         begin = self._begin()
         for one in self._subscriptions.values():
             one.joined = True
