@@ -139,12 +139,12 @@ async def test_a_transaction_is_repeated_a_few_times(fault):
         if len(attempts) <= times:
             raise fault
 
-    await retried_deletion(lambda: fails(4))
-    assert len(attempts) == 5
+    await retried_deletion(lambda: fails(7))
+    assert len(attempts) == 8
     attempts.clear()
     with pytest.raises(fault):
-        await retried_deletion(lambda: fails(5))
-    assert len(attempts) == 5
+        await retried_deletion(lambda: fails(8))
+    assert len(attempts) == 8
 
 
 async def test_other_failures_are_not_repeated():

@@ -76,9 +76,10 @@ WHERE b.thread_id = g.thread_id AND b.checkpoint_ns = g.checkpoint_ns
   AND b.channel = g.channel AND b.version = g.version
 """)
 
-#: Two concurrent deletions may block each other. Then Postgres ends one, which is repeated.
-_ATTEMPTS = 5
+#: Concurrent deletions may block each other. Then Postgres ends one, which is repeated.
+_ATTEMPTS = 8
 _PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 0.4
 
 
 async def delete_for_runs(
@@ -138,4 +139,5 @@ async def retried_deletion(delete: Callable[[], Awaitable[None]]) -> None:
                 raise
         else:
             return
-        await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS * attempt))  # noqa: S311 - spreads
+        longest = min(_PAUSE_SECONDS * 2**attempt, _LONGEST_PAUSE_SECONDS)
+        await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - spreads

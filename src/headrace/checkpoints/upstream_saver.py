@@ -210,8 +210,11 @@ class UpstreamSaver(PooledSaver, RunSaver):
     @timed("prune")
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """As LangGraph's, but a call that a concurrent deletion makes fail is repeated."""
-        for thread_id in [] if isinstance(thread_ids, str) else thread_ids:
-            await self._writer.settled(str(thread_id))
+        if not isinstance(thread_ids, str):
+            # In one order, so that calls for the same threads wait for each other, not in a circle.
+            thread_ids = sorted(set(thread_ids))
+            for thread_id in thread_ids:
+                await self._writer.settled(str(thread_id))
         upstreams = super().aprune
         await retried_deletion(lambda: upstreams(thread_ids, strategy=strategy))
 
