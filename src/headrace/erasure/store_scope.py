@@ -41,13 +41,11 @@ def shared_condition(subject: Subject) -> Condition:
 
     Their namespaces begin with the labels of a pattern.
     """
-    patterns, values = (
-        [],
-        {
-            "tenant_label": scope_label(subject.tenant, None),
-            "user_label": user_label(subject.owner),
-        },
-    )
+    values = {
+        "tenant_label": scope_label(subject.tenant, None),
+        "user_label": user_label(subject.owner),
+    }
+    patterns = []
     for number, pattern in enumerate(subject.namespaces):
         labels = []
         for place, label in enumerate(pattern, 1):

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from headrace.auth.filters import with_filter
+from headrace.auth.handler_errors import wrong_change
 from headrace.auth.handlers import Handlers
 from headrace.auth.principal import Principal
 from headrace.auth.run_callers import stored_auth, without_forged_caller
@@ -239,14 +240,24 @@ class RunRequests:
         if not self._handlers.decides_on(*action):
             principal = principal.unfiltered
         else:
-            check = ShownKwargs(kwargs).check
+            shown = ShownKwargs(kwargs)
             principal = await self._handlers.authorize(
-                principal, *action, value, in_place=("kwargs",), check=check
+                principal, *action, value, in_place=("kwargs",), check=shown.check
             )
+            if shown.bounded_have_changed:
+                self._check_bounded(kwargs)
         metadata = value.get("metadata") or {}
         if (auth := stored_auth(principal)) is not None:
             kwargs["auth"] = auth
         return principal, with_filter(metadata, principal)
+
+    def _check_bounded(self, kwargs: Mapping[str, Any]) -> None:
+        """:raises HandlerFailed: the webhook or deadline that a handler has left is forbidden."""
+        try:
+            self._check_webhook(kwargs.get("webhook"))
+            self._limits.deadline(kwargs.get("deadline_seconds"))
+        except InvalidRequest as error:
+            raise wrong_change("threads.create_run", "kwargs", error.message) from None
 
     def _check_webhook(self, url: str | None) -> None:
         """:raises InvalidRequest: no run may name this webhook."""

@@ -96,6 +96,11 @@ WRONG: list[tuple[Request, str, Any]] = [
     (START, "kwargs/context", "x"),
     (START, "kwargs/stream_mode", ["bogus"]),
     (START, "kwargs/webhook", 5),
+    (START, "kwargs/webhook", "https://10.0.0.1/"),
+    (START, "kwargs/webhook", "ftp://example.org/"),
+    (START, "kwargs/auth", {"identity": "root"}),
+    (START, "kwargs/deadline_seconds", 10**7),
+    (START, "kwargs/deadline_seconds", -1),
     (ASSISTANT, "config", 5),
     (ASSISTANT, "context", [1]),
     (ASSISTANT, "assistant_id", "zz"),
@@ -177,6 +182,8 @@ def test_a_changed_body_is_honoured(send):
     assert send(CREATE, "thread_id", ID).json()["thread_id"] == ID
     named = send((*SEARCH[:3], {"limit": 1}), "ids", [ID]).json()
     assert [one["thread_id"] for one in named] == [ID]
+    bounded = send((*START[:3], {**RUN, "on_completion": "keep"}), "kwargs/deadline_seconds", 30)
+    assert bounded.status_code == 200, bounded.text
     moved = send((*PUT[:3], {**ITEM, "key": "old"}), "key", "new")
     assert moved.status_code == 204, moved.text
 
